@@ -1,0 +1,3 @@
+module github.com/weftsync/weft
+
+go 1.26
