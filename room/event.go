@@ -1,0 +1,80 @@
+package room
+
+import "github.com/weftsync/weft/room/protocol"
+
+// EventKind tells events apart.
+type EventKind uint8
+
+const (
+	// Join adds a session: Session, Client, Grant.
+	Join EventKind = iota + 1
+	// Leave removes a session: Session.
+	Leave
+	// Received is a patch or a reconnect that a session sent: Session, Message.
+	Received
+	// Regrant changes a session's permission and, unless it is nil, its
+	// metadata: Session, Grant.
+	Regrant
+)
+
+// Event is something that happens to a room. What a room does is a function of
+// the events it has applied, in order, and of nothing else.
+type Event struct {
+	Kind    EventKind
+	Session string
+	Client  string
+	Grant   Grant
+	Message *protocol.Message // good only during Apply
+}
+
+// Effect is something that an event makes a room do.
+type Effect struct {
+	// To is the session that gets it; if empty, every session does but Except.
+	To, Except string
+	// One of these is set.
+	Frame protocol.Frame
+	Diff  *Diff
+	Close *protocol.Close
+}
+
+// Diff is a patch message that is too large to be built on the spot: all that
+// was written after a timestamp. Whoever carries out effects builds it where
+// it stops nobody, and keeps what follows for the same session behind it.
+type Diff struct {
+	snapshot *Snapshot
+	since    float64
+	presence []byte // an object, or nil
+}
+
+// Frame builds the message. It is the zero Frame if there is nothing to say.
+func (d *Diff) Frame() protocol.Frame {
+	return diffFrame(d.snapshot.pages, d.snapshot.timestamp, d.snapshot.size, d.since, d.presence)
+}
+
+var nobody = []byte(`""`) // the clientId of what comes from the server itself
+
+func diffFrame(pages []*page, timestamp int64, size int, since float64, presence []byte) protocol.Frame {
+	b := protocol.BeginPatch(nobody, size+len(presence))
+	empty := len(b)
+	b = append(b, `,"documentPatches":[`...)
+	b, some := appendDiff(b, pages, since)
+	if some {
+		b = append(b, ']')
+		b = protocol.AppendTimestamp(b, timestamp)
+	} else {
+		b = b[:empty]
+		if presence == nil {
+			return protocol.Frame{}
+		}
+	}
+	return protocol.Seal(append(appendPresence(b, presence), '}'))
+}
+
+// appendPresence appends the member that holds merged presence, if there is any.
+func appendPresence(b, presence []byte) []byte {
+	if presence == nil {
+		return b
+	}
+	b = append(b, `,"ephemeralPatches":[`...)
+	return append(append(b, presence...), ']')
+}
