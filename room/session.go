@@ -128,16 +128,17 @@ func (r *Room) authorized(s *seat, grant Grant, err error) bool {
 	}
 	if err != nil {
 		r.config.Logger.Info("a token refresh was refused; the session is closed", "room", r.id, "session", s.id)
-		_ = r.Disconnect(s.id, protocol.PolicyViolation(refusal(err)))
+		_ = r.Disconnect(s.id, protocol.PolicyViolation(ClientReason(err)))
 		return false
 	}
 	r.apply(Event{Kind: Regrant, Session: s.id, Grant: grant})
 	return true
 }
 
-// refusal is what a client is told. Only an error that has been made for it is
-// shown; any other might say more than a client should know.
-func refusal(err error) string {
+// ClientReason is what a client is told of an authorizer's error. Only words
+// that were made for it are shown, by a method ClientReason() string of an
+// error in the chain; anything else might say more than a client should know.
+func ClientReason(err error) string {
 	var told interface{ ClientReason() string }
 	if errors.As(err, &told) {
 		return told.ClientReason()

@@ -1,0 +1,145 @@
+package wsconn
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/weftsync/weft/authz"
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// Socket is a WebSocket of any library.
+type Socket interface {
+	// Send sends one text message. It may block; it is never called twice at
+	// the same time. An error means that the socket is of no more use.
+	Send(text []byte) error
+	// Close sends a close frame and ends the socket.
+	Close(code int, reason string) error
+}
+
+// AcceptOptions says who wants to connect. Socket, URL, Rooms and Authorizer
+// must be set; the rest means what it means in [Config].
+type AcceptOptions struct {
+	Socket Socket
+	// URL is the request's URL, or its path and query.
+	URL string
+	// Request is passed to the authorizer; it may be nil.
+	Request    *http.Request
+	Rooms      Rooms
+	Authorizer authz.Authorizer
+
+	HandshakeTimeout time.Duration
+	TokenGrace       time.Duration
+	MaxMessageBytes  int
+	MaxQueueBytes    int
+	Logger           *slog.Logger
+}
+
+// Accept connects a socket of any library to its room. It returns at once:
+// [Connection.Ready] waits for the session. The caller reads the socket and
+// calls OnMessage with what it reads, and OnClose when it has closed.
+//
+// Accept writes to the socket from a goroutine of its own, which ends after
+// OnClose. A socket that sends more slowly than the room talks is closed once
+// MaxQueueBytes are waiting.
+func Accept(ctx context.Context, o AcceptOptions) *Connection {
+	config := Config{
+		HandshakeTimeout: o.HandshakeTimeout, TokenGrace: o.TokenGrace,
+		MaxMessageBytes: o.MaxMessageBytes, MaxQueueBytes: o.MaxQueueBytes, Logger: o.Logger,
+	}.withDefaults()
+	q := &queuedSocket{socket: o.Socket, bound: config.MaxQueueBytes}
+	c := newConnection(q, o.Rooms, o.Authorizer, config.TokenGrace, config.MaxMessageBytes, config.Logger)
+	q.client = c
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		c.err = &ConnectError{"invalid-url", "Could not parse connect URL"}
+		q.Close(closeFor(c.err))
+		close(c.ready)
+		return c
+	}
+	c.tasks.Go(func() { c.run(ctx, u.RawQuery, o.Request, config.HandshakeTimeout) })
+	return c
+}
+
+// queuedSocket makes a room's socket of one that may block.
+type queuedSocket struct {
+	socket Socket
+	bound  int
+	client *Connection
+
+	mu      sync.Mutex
+	outbox  // of texts, not of frames
+	closing *protocol.Close
+	ended   bool // the socket has been told to close
+}
+
+func (q *queuedSocket) Send(f protocol.Frame) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closing != nil {
+		return
+	}
+	if !q.admit(f.Text(), q.bound) {
+		q.drop()
+		q.closeLocked(protocol.CloseSlowConsumer)
+		return
+	}
+	q.wakeLocked()
+}
+
+func (q *queuedSocket) Close(why protocol.Close) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closeLocked(why)
+}
+
+func (q *queuedSocket) closeLocked(why protocol.Close) {
+	if q.closing == nil {
+		q.closing = &why
+		q.wakeLocked()
+	}
+}
+
+func (q *queuedSocket) wakeLocked() {
+	if !q.writing {
+		q.writing = true
+		q.client.tasks.Go(q.write)
+	}
+}
+
+// write sends what is queued, and then the close, if there is one.
+func (q *queuedSocket) write() {
+	var batch [][]byte
+	for err := error(nil); ; {
+		q.mu.Lock()
+		if err != nil {
+			q.drop()
+		}
+		batch = q.take(batch[:0])
+		if len(batch) == 0 {
+			defer q.mu.Unlock()
+			q.writing = false
+			if q.closing == nil && err != nil {
+				q.closing = &protocol.Close{Code: protocol.CodeGoingAway, Reason: "the socket failed"}
+			}
+			if why := q.closing; why != nil && !q.ended {
+				q.ended = true
+				q.client.tasks.Go(func() {
+					_ = q.socket.Close(int(why.Code), why.Reason)
+					q.client.leave()
+				})
+			}
+			return
+		}
+		q.mu.Unlock()
+		for _, text := range batch {
+			if err == nil {
+				err = q.socket.Send(text)
+			}
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package wsconn
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// conn is one WebSocket. It is the [room.Socket] of its session.
+type conn struct {
+	// fixed after construction
+	server *Server
+	net    net.Conn
+	client *Connection
+
+	// owned by the reader
+	in reader
+
+	// read by the keeper; nanoseconds since the server began
+	lastRead   atomic.Int64 // something came in
+	pingSent   atomic.Int64 // 0: no ping is unanswered
+	lastPing   atomic.Int64
+	writeSince atomic.Int64 // a write has been under way since; 0: none is
+
+	// tasks are the writer, the gathering timer and the closer; the reader
+	// waits for them before it ends.
+	tasks sync.WaitGroup
+
+	mu sync.Mutex
+	outbox
+	closing   bool          // the close frame is queued, nothing goes behind it
+	drained   chan struct{} // closed when closing and nothing is left to write
+	isDrained bool
+}
+
+// Send queues a message. A queue that would grow beyond its bound closes the
+// socket instead: its client comes back and gets what it missed as a diff.
+func (c *conn) Send(f protocol.Frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	if !c.admit(f.Wire(), c.server.config.MaxQueueBytes) {
+		c.closeLocked(protocol.CloseSlowConsumer, closedSlow)
+		return
+	}
+	c.wakeLocked(false)
+}
+
+// Close sends what is queued, then the close frame, and ends the connection
+// when the peer has answered, or has had the time to.
+func (c *conn) Close(why protocol.Close) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(why, closedByRoom)
+}
+
+// closeLocked begins the close that the server wants. The session leaves at
+// once, whatever becomes of the socket.
+func (c *conn) closeLocked(why protocol.Close, reason closeReason) {
+	if c.closing {
+		return
+	}
+	c.server.metrics.closes[reason].Inc()
+	if reason == closedSlow {
+		c.drop()
+	}
+	c.queueCloseLocked(ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusCode(why.Code), why.Reason))))
+	c.tasks.Go(func() {
+		c.client.leave()
+		<-c.drained
+		_ = c.net.SetReadDeadline(time.Now().Add(c.server.config.closeTimeout))
+	})
+}
+
+func (c *conn) queueCloseLocked(frame []byte) {
+	c.closing = true
+	c.control(frame)
+	c.wakeLocked(true)
+}
+
+// closeWith is closeLocked for the reader, which found the reason.
+func (c *conn) closeWith(why protocol.Close, reason closeReason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(why, reason)
+}
+
+// echo answers the peer's close frame.
+func (c *conn) echo(body []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return // it answered ours
+	}
+	c.server.metrics.closes[closedByPeer].Inc()
+	if code, _ := ws.ParseCloseFrameData(body); code.Empty() || !code.IsProtocolDefined() && !code.IsApplicationSpec() && !code.IsPrivateSpec() {
+		body = nil
+	} else {
+		body = ws.NewCloseFrameBody(code, "")
+	}
+	c.queueCloseLocked(ws.MustCompileFrame(ws.NewCloseFrame(body)))
+}
+
+// pong answers a ping.
+func (c *conn) pong(body []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return
+	}
+	// One answer stands for all the pings that came while it waited.
+	c.answer = ws.MustCompileFrame(ws.NewPongFrame(body))
+	c.wakeLocked(true)
+}
+
+// read is the connection's life: it ends when the connection has.
+func (c *conn) read() {
+	defer c.server.forget(c)
+	why := c.in.run(c)
+	c.client.OnClose()
+	c.mu.Lock()
+	if !c.closing {
+		// The peer is gone without a word: there is nobody to write to.
+		c.closing = true
+		c.drop()
+		c.server.metrics.closes[why].Inc()
+		_ = c.net.Close()
+		c.wakeLocked(true)
+	}
+	c.mu.Unlock()
+	<-c.drained
+	_ = c.net.Close()
+	c.tasks.Wait()
+}

@@ -1,0 +1,70 @@
+package wsconn
+
+import (
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// keep looks after all sockets at intervals: it pings them, closes those that
+// do not answer, and cuts off those whose writes make no progress. One
+// goroutine for all costs less than a timer for each.
+func (s *Server) keep() {
+	shortest := min(s.config.PingInterval, s.config.PongTimeout, s.config.WriteTimeout)
+	tick := time.NewTicker(min(max(shortest/4, time.Millisecond), time.Second))
+	defer tick.Stop()
+	var open []*conn
+	for {
+		select {
+		case <-s.idle:
+			return
+		case <-tick.C:
+		}
+		open = open[:0]
+		s.mu.Lock()
+		for c := range s.conns {
+			open = append(open, c)
+		}
+		s.mu.Unlock()
+		for _, c := range open {
+			s.check(c)
+		}
+		clear(open)
+	}
+}
+
+var pingFrame = ws.MustCompileFrame(ws.NewPingFrame(nil))
+
+func (s *Server) check(c *conn) {
+	now := s.now()
+	if since := c.writeSince.Load(); since != 0 && time.Duration(now-since) > s.config.WriteTimeout {
+		s.metrics.closes[closedStalled].Inc()
+		_ = c.net.Close() // a close frame would not get through either
+		return
+	}
+	if sent := c.pingSent.Load(); sent != 0 {
+		switch {
+		case c.lastRead.Load() > sent:
+			c.pingSent.Store(0)
+		case time.Duration(now-sent) > s.config.PongTimeout:
+			c.closeWith(protocol.CloseDeadPeer, closedDead)
+		}
+		return
+	}
+	if time.Duration(now-c.lastPing.Load()) >= s.config.PingInterval {
+		c.lastPing.Store(now)
+		c.pingSent.Store(now)
+		c.ping()
+	}
+}
+
+func (c *conn) ping() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.control(pingFrame)
+		c.wakeLocked(true)
+	}
+}

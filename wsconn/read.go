@@ -1,0 +1,233 @@
+package wsconn
+
+import (
+	"sync"
+	"unicode/utf8"
+
+	"bytes"
+
+	"github.com/gobwas/ws"
+
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// reader takes frames from a socket. While the socket is quiet it holds
+// nothing but a small buffer.
+type reader struct {
+	buf        []byte // buf[start:end] has been read and not been used
+	start, end int
+	header     bytes.Reader
+	scratch    [ws.MaxHeaderSize]byte
+
+	message    *[]byte // of which only a part is here; nil: none
+	fragmented bool    // frames of the message are still to come
+	binary     bool
+}
+
+const (
+	quietBuffer = 512
+	busyBuffer  = 4 << 10 // for sockets whose messages are larger than that
+	keepMessage = 256 << 10
+)
+
+var messages = sync.Pool{New: func() any { return new([]byte) }}
+
+// newReader returns a reader that begins with what has been read already.
+func newReader(early []byte) reader {
+	r := reader{buf: make([]byte, max(quietBuffer, len(early)))}
+	r.end = copy(r.buf, early)
+	return r
+}
+
+// run reads until the connection ends and says why it did.
+func (r *reader) run(c *conn) closeReason {
+	defer r.release()
+	for {
+		h, err := r.readHeader(c)
+		if err != nil {
+			return closedGone
+		}
+		state := ws.StateServerSide
+		if r.fragmented {
+			state |= ws.StateFragmented
+		}
+		if err := ws.CheckHeader(h, state); err != nil {
+			return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: protocol.CutReason(err.Error())}, closedBadFrame)
+		}
+		if h.OpCode.IsControl() {
+			body, err := r.payload(c, int(h.Length))
+			if err != nil {
+				return closedGone
+			}
+			ws.Cipher(body, h.Mask, 0)
+			switch h.OpCode {
+			case ws.OpPing:
+				c.pong(body)
+			case ws.OpClose:
+				c.echo(body)
+				return closedByPeer
+			}
+			continue
+		}
+		if h.OpCode == ws.OpBinary {
+			return r.refuse(c, protocol.CloseBinary, closedBinary)
+		}
+		if int64(r.messageLen())+h.Length > int64(c.server.config.MaxMessageBytes) {
+			return r.refuse(c, protocol.CloseTooBig, closedTooBig)
+		}
+		text, err := r.readData(c, h)
+		if err != nil {
+			return closedGone
+		}
+		r.fragmented = !h.Fin
+		if r.fragmented {
+			continue
+		}
+		if !utf8.Valid(text) {
+			return r.refuse(c, protocol.CloseInvalidText, closedBadText)
+		}
+		c.server.metrics.received.Inc()
+		c.client.OnMessage(text)
+		r.release()
+	}
+}
+
+// refuse closes the connection for what was read, and reads on without looking
+// until the peer has closed too: closing a socket with bytes unread would make
+// the kernel throw away the close frame.
+func (r *reader) refuse(c *conn, why protocol.Close, reason closeReason) closeReason {
+	c.closeWith(why, reason)
+	for {
+		if _, err := c.net.Read(r.buf); err != nil {
+			return reason
+		}
+	}
+}
+
+func (r *reader) messageLen() int {
+	if r.message == nil {
+		return 0
+	}
+	return len(*r.message)
+}
+
+// release gives back the message's buffer.
+func (r *reader) release() {
+	if r.message == nil {
+		return
+	}
+	if cap(*r.message) <= keepMessage {
+		*r.message = (*r.message)[:0]
+		messages.Put(r.message)
+	}
+	r.message = nil
+}
+
+// readHeader reads the next frame's header.
+func (r *reader) readHeader(c *conn) (ws.Header, error) {
+	if err := r.need(c, 2); err != nil {
+		return ws.Header{}, err
+	}
+	size := 2
+	switch second := r.buf[r.start+1]; second & 0x7f {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if r.buf[r.start+1]&0x80 != 0 {
+		size += 4
+	}
+	if err := r.need(c, size); err != nil {
+		return ws.Header{}, err
+	}
+	r.header.Reset(r.buf[r.start : r.start+size])
+	r.start += size
+	return ws.ReadHeaderBuffer(&r.header, r.scratch[:])
+}
+
+// need waits until n bytes, which fit the buffer, have been read.
+func (r *reader) need(c *conn, n int) error {
+	for r.end-r.start < n {
+		if r.start > 0 && len(r.buf)-r.start < n {
+			r.end = copy(r.buf, r.buf[r.start:r.end])
+			r.start = 0
+		}
+		if r.start == r.end {
+			r.start, r.end = 0, 0
+		}
+		got, err := c.net.Read(r.buf[r.end:])
+		if got > 0 {
+			c.arrived(got)
+			r.end += got
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// payload returns the next n bytes, which fit the buffer.
+func (r *reader) payload(c *conn, n int) ([]byte, error) {
+	if err := r.need(c, n); err != nil {
+		return nil, err
+	}
+	body := r.buf[r.start : r.start+n]
+	r.start += n
+	return body, nil
+}
+
+// readData reads a data frame's payload and returns the message so far, or the
+// whole of it without copying it if it came in one frame that fits the buffer.
+func (r *reader) readData(c *conn, h ws.Header) ([]byte, error) {
+	n := int(h.Length)
+	if n > len(r.buf) && n <= busyBuffer {
+		grown := make([]byte, busyBuffer)
+		r.end = copy(grown, r.buf[r.start:r.end])
+		r.start, r.buf = 0, grown
+	}
+	if n <= len(r.buf) && h.Fin && !r.fragmented {
+		body, err := r.payload(c, n)
+		if err == nil {
+			ws.Cipher(body, h.Mask, 0)
+		}
+		return body, err
+	}
+	if r.message == nil {
+		r.message = messages.Get().(*[]byte)
+	}
+	message := *r.message
+	begin := len(message)
+	early := min(n, r.end-r.start)
+	message = append(message, r.buf[r.start:r.start+early]...)
+	r.start += early
+	for rest := n - early; rest > 0; {
+		if len(message) == cap(message) {
+			// Grow with what has come, not with what was announced.
+			grown := make([]byte, len(message), len(message)+min(rest, max(len(message), busyBuffer)))
+			copy(grown, message)
+			message = grown
+		}
+		into := message[len(message):min(cap(message), len(message)+rest)]
+		got, err := c.net.Read(into)
+		if got > 0 {
+			c.arrived(got)
+			message = message[:len(message)+got]
+			rest -= got
+		} else if err != nil {
+			*r.message = message
+			return nil, err
+		}
+	}
+	ws.Cipher(message[begin:], h.Mask, 0)
+	*r.message = message
+	return message, nil
+}
+
+// arrived notes that the peer is alive.
+func (c *conn) arrived(n int) {
+	c.lastRead.Store(c.server.now())
+	c.server.metrics.receivedBytes.Add(float64(n))
+}
