@@ -14,6 +14,7 @@ export interface Place {
 /**
  * Reads `?room=`, `?token=` and `?server=` from the page's address. A missing
  * or unusable room becomes a new one, which is then put into the address.
+ * Throws if `?server=` is not a WebSocket address.
  */
 export function findPlace(): Place {
   const page = new URL(location.href)
@@ -24,6 +25,9 @@ export function findPlace(): Place {
     history.replaceState(null, '', page)
   }
   const override = page.searchParams.get('server')
+  if (override && !(URL.canParse(override) && /^wss?:\/\//i.test(override))) {
+    throw new Error('the address in ?server= does not begin with ws:// or wss://')
+  }
   const link = new URL(page.pathname, page.origin)
   link.searchParams.set('room', room)
   if (override) link.searchParams.set('server', override)
