@@ -180,6 +180,7 @@ func (r *Room) carryOut(e *Effect) {
 			r.deliver(s, e)
 		}
 	}
+	r.manager.stats.deliveries.Add(int64(len(r.order)))
 }
 
 // deliver hands one effect to a session's socket, or keeps it while a diff
@@ -201,7 +202,6 @@ func (r *Room) deliver(s *seat, e *Effect) {
 		s.building = true
 		r.manager.tasks.Go(func() { r.build(s, e.Diff) })
 	default:
-		r.manager.stats.deliveries.Add(1)
 		s.socket.Send(e.Frame)
 	}
 }

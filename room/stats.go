@@ -14,8 +14,8 @@ type stats struct {
 // Stats is what a manager's rooms have done since it began, and hold now.
 type Stats struct {
 	Rooms, Sessions int64 // now
-	// Received counts patches and reconnects, Deliveries messages handed to
-	// sockets.
+	// Received counts patches and reconnects, Deliveries what was broadcast,
+	// once for every session.
 	Received, Deliveries int64
 	// Violations counts messages of the wrong shape, Slow the sessions closed
 	// while they waited for a diff, Panics the messages that broke the engine;
