@@ -24,14 +24,14 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
 )
 
 // MaxReason is the greatest length in bytes of a reason that fits into a
 // WebSocket close frame.
-const MaxReason = 123
+const MaxReason = protocol.MaxCloseReason
 
 // maxToken bounds the tokens that are looked at, in bytes. A browser's request
 // line carries half of it at most; a refresh could carry far more.
@@ -89,6 +89,9 @@ type Denied struct {
 // Error returns the reason, marked as a refusal.
 func (d *Denied) Error() string { return "authorization denied: " + d.Reason }
 
+// ClientReason is what the client is told: the reason.
+func (d *Denied) ClientReason() string { return d.Reason }
+
 // Deny returns a *Denied with the reason made fit for a close frame: valid
 // UTF-8 without control characters, cut between characters to MaxReason bytes.
 func Deny(reason string) error { return &Denied{Reason: fitReason(reason)} }
@@ -103,15 +106,7 @@ func fitReason(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.TrimSpace(s)
-	if len(s) <= MaxReason {
-		return s
-	}
-	end := MaxReason
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return strings.TrimSpace(s[:end])
+	return strings.TrimSpace(protocol.CutReason(strings.TrimSpace(s)))
 }
 
 // Insecure lets every session with a token that is not empty read and write
