@@ -46,7 +46,8 @@ async function freePort() {
 /** A server with a data folder and an address that outlive its process. */
 export class Server {
   /** @param {import('node:test').TestContext} t ends the server with the test
-   *  @param {string[]} args flags for weft, after and above the usual ones */
+   *  @param {string[]} args flags for weft, after and above the usual ones; with --dev among them any
+   *  token will do */
   static async start(t, args = []) {
     const server = new Server(args)
     server.dir = mkdtempSync(join(tmpdir(), 'weft-client-test-'))
@@ -85,8 +86,10 @@ export class Server {
           ...['--store', 'file', '--data-dir', this.dir, '--save-interval', '100ms'],
           ...this.args,
         ]
+    const env = { ...process.env }
+    if (!this.args.includes('--dev')) env.WEFT_AUTH_JWT_SECRET = secret
     const child = spawn(command[0], command.slice(1), {
-      env: { ...process.env, WEFT_AUTH_JWT_SECRET: secret },
+      env,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.process = child
