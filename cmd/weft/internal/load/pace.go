@@ -36,11 +36,11 @@ func (p plan) at(round, k int) int64 {
 // socket is late, the patches that had to wait show it. Measuring from the write would leave out
 // just the moments in which things went badly ("coordinated omission").
 //
-// A write that the server does not take in blocks its pacer until a second after the end at most,
-// and breaks that connection.
+// A write that the server does not take in blocks its pacer, for Drain after the end at most (and at
+// least a second), and then breaks that connection.
 func pace(ctx context.Context, cfg *Config, rec *recorder, p plan, writers []*writer) {
 	pacers := min(runtime.GOMAXPROCS(0), len(writers))
-	limit := rec.base.Add(time.Duration(p.end) + time.Second)
+	limit := rec.base.Add(time.Duration(p.end) + max(cfg.Drain, time.Second))
 	deadline := func(t time.Time) {
 		for _, w := range writers {
 			_ = w.client.conn.SetWriteDeadline(t) // fails only on a closed connection

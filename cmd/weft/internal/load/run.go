@@ -24,7 +24,7 @@ import (
 const sampleEvery = 250 * time.Millisecond
 
 // Run performs one run and returns what it measured. It ends by itself, after at most RampTimeout,
-// Warmup, Duration, Drain and JoinTimeout together, with every connection closed.
+// Warmup, Duration, twice Drain and JoinTimeout together, with every connection closed.
 //
 // An error before the window comes with an empty Report: a bad Config (ErrConfig, ErrRemote), a PID
 // that cannot be read, a room that could not be entered. When ctx ends in the middle, or the PID

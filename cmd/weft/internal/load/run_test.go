@@ -79,7 +79,7 @@ func TestEveryDeliveryIsCounted(t *testing.T) {
 
 func TestMissingDeliveriesShow(t *testing.T) {
 	cfg := small(newEcho(t, &echo{dropEvery: 10}), Document)
-	cfg.Drain = 200 * time.Millisecond
+	cfg.Drain = 2 * time.Second
 	r := mustRun(t, cfg)
 	if r.DeliveredShare < 0.85 || r.DeliveredShare > 0.95 {
 		t.Errorf("share = %v of a server that drops every tenth", r.DeliveredShare)
@@ -103,8 +103,9 @@ func TestLargeMeasuresFreshJoins(t *testing.T) {
 	cfg := small(e, Large)
 	cfg.Rooms, cfg.Writers, cfg.NoSeed, cfg.JoinInterval = 1, 2, true, 50*time.Millisecond
 	r := mustRun(t, cfg)
-	if r.Join.Count < 4 || r.Join.Count > 7 || r.Join.P50 <= 0 {
-		t.Errorf("joins = %+v, want about 6", r.Join)
+	// 0.3 s, a join every 50 ms; a slow machine skips some, and says so.
+	if n := r.Join.Count + r.Errors["join skipped"]; r.Join.Count < 1 || n < 5 || n > 8 || r.Join.P50 <= 0 {
+		t.Errorf("joins = %+v, errors = %v, want about 6 joins", r.Join, r.Errors)
 	}
 	// A joiner's deliveries are not counted, and so not expected.
 	if r.Sends == 0 || r.Delivered != r.Expected || r.Expected != 3*r.Sends {
