@@ -1,0 +1,35 @@
+package main
+
+import (
+	"io"
+	"log"
+	"log/slog"
+	"strings"
+)
+
+// newLogger makes the logger that everything in the process writes to.
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // one of the levels: the setting has been checked
+	options := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// httpErrorLog is for the complaints of net/http, which come as free text.
+func httpErrorLog(to *slog.Logger) *log.Logger {
+	return log.New(httpErrors{to}, "", 0)
+}
+
+// httpErrors passes on the first line, up to the first question mark: should
+// one ever quote a request's URL, the token in its query stays out of the log.
+type httpErrors struct{ log *slog.Logger }
+
+func (h httpErrors) Write(text []byte) (int, error) {
+	line, _, _ := strings.Cut(string(text), "\n")
+	line, _, _ = strings.Cut(line, "?")
+	h.log.Warn("trouble with an HTTP connection", "text", line)
+	return len(text), nil
+}

@@ -1,0 +1,23 @@
+// Command weft is a server for multiplayer canvases: it serves browsers that
+// run the canvas-store client, mints tokens for trying it out, and puts any
+// server of the protocol under load. `weft --help` lists what it does.
+//
+// The way in is [run], which is the whole program without the process around
+// it: arguments and environment go in, an exit status comes out.
+//
+//   - cli.go: the commands, and the one line that says what is wrong
+//   - setting.go, source.go: what a setting is, and where its value comes from
+//   - options.go: the settings of `weft serve`
+//   - serve.go, shutdown.go: the server from its start to its end
+//   - auth.go, store.go, log.go: its parts, as the settings choose them
+//   - public.go, admin.go: what the two listeners answer
+//   - token.go, load.go, version.go: the other commands
+package main
+
+import "os"
+
+func main() {
+	ctx, release := untilSignal(os.Exit)
+	defer release()
+	os.Exit(run(ctx, os.Args, os.Environ(), os.Stdout, os.Stderr))
+}
