@@ -50,9 +50,22 @@ func (o *authOptions) settings() []*setting {
 	return in("Authorization (one of the first four)", slices.Concat(kinds, o.webhookOnly, o.jwtOnly)...)
 }
 
+// minSecretBytes is the shortest shared secret: one that is shorter can be
+// guessed from a token, without the server. One of less than 32 random bytes
+// still gets a warning.
+const minSecretBytes = 16
+
 func (o *authOptions) secretSetting() *setting {
-	return secret(textSetting("auth-jwt-secret", &o.jwtSecret, "", "SECRET",
-		"accept JWTs signed with this shared secret (HS256); other users of the machine can see flags, so prefer the variable or the file"))
+	s := secret(textSetting("auth-jwt-secret", &o.jwtSecret, "", "SECRET",
+		"accept JWTs signed with this shared secret (HS256), best 32 random bytes or more; other users of the machine can see flags, so prefer the variable or the file"))
+	s.set = func(text string) error {
+		if text != "" && len(text) < minSecretBytes {
+			return fmt.Errorf("has less than %d bytes and can be guessed: use 32 random ones", minSecretBytes)
+		}
+		o.jwtSecret = text
+		return nil
+	}
+	return s
 }
 
 // claimSettings say what is in a JWT. `weft token` has them too.

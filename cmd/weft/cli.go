@@ -54,6 +54,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitFailed
 	}
 	err = p.plainError(err)
+	if errors.As(err, new(cli.ExitCoder)) { // `weft help` for what there is not
+		err = settingError{err}
+	}
 	fmt.Fprintf(stderr, "weft: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if errors.Is(err, errSetting) {
 		return exitSetting

@@ -14,7 +14,13 @@
 //   - token.go, load.go, version.go: the other commands
 package main
 
-import "os"
+import (
+	"os"
+
+	// Where the system has no certificates, as in the container image, these
+	// are what an https JWKS or webhook URL is checked against.
+	_ "golang.org/x/crypto/x509roots/fallback"
+)
 
 func main() {
 	ctx, release := untilSignal(os.Exit)

@@ -46,9 +46,9 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	var h health
-	admin, err := listen(ctx, o.adminListen, adminHandler(&h, metrics, o.pprof), o.handshakeTimeout, log)
+	admin, err := listen(o.adminListen, adminHandler(&h, metrics, o.pprof), o.handshakeTimeout, log)
 	if err != nil {
-		return fmt.Errorf("admin server: %w", err)
+		return fmt.Errorf("admin-listen: %w", err)
 	}
 	defer admin.close()
 
@@ -64,8 +64,6 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer storage.close(log)
-
 	rooms := room.NewManager(room.Config{
 		Storage:          storage,
 		SaveInterval:     o.saveInterval,
@@ -83,17 +81,17 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	h.watch(func() []room.UnsavedRoom { return rooms.Stats().Unsaved })
 	sockets, err := newSockets(o, rooms, auth, metrics, log)
 	if err != nil {
-		return err
+		return errors.Join(err, storage.close())
 	}
-	end := func() error { return shutDown(o.shutdownTimeout, rooms, sockets, log) }
+	end := func() error { return shutDown(o.shutdownTimeout, rooms, sockets, storage, log) }
 
 	var page http.Handler
 	if o.dev {
 		page = playground.Handler()
 	}
-	public, err := listen(ctx, o.listen, publicHandler(sockets, page, log), o.handshakeTimeout, log)
+	public, err := listen(o.listen, publicHandler(sockets, page, log), o.handshakeTimeout, log)
 	if err != nil {
-		return errors.Join(err, end())
+		return errors.Join(fmt.Errorf("listen: %w", err), end())
 	}
 	defer public.close()
 
@@ -110,7 +108,7 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	h.set(shuttingDown)
 	public.refuse()
 	if err = errors.Join(err, end()); err == nil {
-		log.Info("all rooms are saved")
+		log.Info("every room is saved")
 	}
 	return err
 }
@@ -168,11 +166,11 @@ const (
 )
 
 // listen serves an address until the listener is closed; none if it is empty.
-func listen(ctx context.Context, address string, handler http.Handler, headerTimeout time.Duration, log *slog.Logger) (*listener, error) {
+func listen(address string, handler http.Handler, headerTimeout time.Duration, log *slog.Logger) (*listener, error) {
 	if address == "" {
 		return &listener{}, nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}

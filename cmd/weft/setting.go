@@ -77,7 +77,7 @@ func (s *setting) wrong(format string, args ...any) error {
 }
 
 // maxShown is how much of a wrong value is shown, in bytes.
-const maxShown = 60
+const maxShown = 300
 
 // errSetting is wrapped by every error about what the user has set. It makes
 // the exit status 2.

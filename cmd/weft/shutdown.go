@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,17 +48,37 @@ func untilSignal(exit func(code int)) (ctx context.Context, release func()) {
 	}
 }
 
-// shutDown closes every socket, then saves every room, within the time given.
-// The error says how many rooms were not saved; each is in the log.
-func shutDown(within time.Duration, rooms *room.Manager, sockets *wsconn.Server, log *slog.Logger) error {
+// lateness is how long after its time is over shutDown still waits for word of
+// what was saved.
+const lateness = time.Second
+
+// shutDown closes every socket and saves every room, within the time given,
+// and then closes the storage. The error says that rooms were not saved; which
+// ones is in the log. If it took too long, saving goes on for as long as the
+// process lives, and so the storage stays open.
+func shutDown(within time.Duration, rooms *room.Manager, sockets *wsconn.Server, storage openStorage, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	unsaved := errorList(rooms.CloseAll(ctx, protocol.CloseRestart))
-	for _, err := range unsaved {
-		log.Error("a room was not saved at the end; its last changes are lost", "error", err)
-	}
+	saved := make(chan error, 1)
+	go func() { saved <- rooms.CloseAll(ctx, protocol.CloseRestart) }()
+	// Not after it: sockets that wait for a room must hear of the end even if
+	// that room's load, for which CloseAll waits, does not return.
 	if err := sockets.Shutdown(ctx, protocol.CloseRestart); err != nil {
 		log.Warn("some sockets did not close in time and were cut off", "error", err)
+	}
+	select {
+	case err := <-saved:
+		return errors.Join(reportUnsaved(err, log), storage.close())
+	case <-time.After(within + lateness):
+		return fmt.Errorf("rooms were still being loaded or saved after %s: changes may be lost", shortDuration(within))
+	}
+}
+
+// reportUnsaved logs each of the errors that err joins, and counts them.
+func reportUnsaved(err error, log *slog.Logger) error {
+	unsaved := errorList(err)
+	for _, err := range unsaved {
+		log.Error("a room was not saved at the end; its last changes are lost", "error", err)
 	}
 	if len(unsaved) > 0 {
 		return fmt.Errorf("rooms that were not saved: %d", len(unsaved))

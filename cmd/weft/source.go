@@ -154,7 +154,7 @@ func (f *configFile) take(root *yaml.Node) error {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		at := slices.IndexFunc(f.known, func(s *setting) bool { return s.name == key.Value && !s.flagOnly })
-		if at < 0 || key.Value == "config" {
+		if at < 0 {
 			return fmt.Errorf("line %d: unknown setting %q", key.Line, cut(key.Value))
 		}
 		if _, twice := f.values[key.Value]; twice {

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"io"
-	"log/slog"
 
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/store"
@@ -14,22 +14,25 @@ type openStorage struct {
 	closer io.Closer
 }
 
+// openStore opens the storage that is set. The error is about a setting,
+// unless another process has the folder: that one may end.
 func openStore(o *options) (openStorage, error) {
 	if o.store == storeMemory {
 		return openStorage{Storage: &store.Memory{}}, nil
 	}
 	files, err := store.NewFile(o.dataDir)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrInUse):
 		return openStorage{}, err
+	case err != nil:
+		return openStorage{}, badSetting("data-dir", "%w", err)
 	}
 	return openStorage{files, files}, nil
 }
 
-func (s openStorage) close(log *slog.Logger) {
+func (s openStorage) close() error {
 	if s.closer == nil {
-		return
+		return nil
 	}
-	if err := s.closer.Close(); err != nil {
-		log.Error("the store did not close in order", "error", err)
-	}
+	return s.closer.Close()
 }
