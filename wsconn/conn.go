@@ -75,6 +75,11 @@ func (c *conn) closeLocked(why protocol.Close, reason closeReason) {
 	c.tasks.Go(func() {
 		c.client.leave()
 		<-c.drained
+		// Nothing comes after the close frame. A peer that is told so need not
+		// wait for us, who may be past reading its answer.
+		if half, ok := c.net.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
 		_ = c.net.SetReadDeadline(time.Now().Add(c.server.config.closeTimeout))
 	})
 }

@@ -1,10 +1,10 @@
 package wsconn
 
 import (
+	"bytes"
+	"errors"
 	"sync"
 	"unicode/utf8"
-
-	"bytes"
 
 	"github.com/gobwas/ws"
 
@@ -44,6 +44,9 @@ func (r *reader) run(c *conn) closeReason {
 	defer r.release()
 	for {
 		h, err := r.readHeader(c)
+		if errors.Is(err, ws.ErrHeaderLengthMSB) {
+			return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: err.Error()}, closedBadFrame)
+		}
 		if err != nil {
 			return closedGone
 		}
@@ -72,7 +75,7 @@ func (r *reader) run(c *conn) closeReason {
 		if h.OpCode == ws.OpBinary {
 			return r.refuse(c, protocol.CloseBinary, closedBinary)
 		}
-		if int64(r.messageLen())+h.Length > int64(c.server.config.MaxMessageBytes) {
+		if h.Length > int64(c.server.config.MaxMessageBytes-r.messageLen()) { // a sum might overflow
 			return r.refuse(c, protocol.CloseTooBig, closedTooBig)
 		}
 		text, err := r.readData(c, h)
@@ -205,8 +208,13 @@ func (r *reader) readData(c *conn, h ws.Header) ([]byte, error) {
 	r.start += early
 	for rest := n - early; rest > 0; {
 		if len(message) == cap(message) {
-			// Grow with what has come, not with what was announced.
-			grown := make([]byte, len(message), len(message)+min(rest, max(len(message), busyBuffer)))
+			// Grow with what has come, not with what was announced; and by
+			// more than this frame needs, if it is one of many small ones.
+			more := max(len(message), busyBuffer)
+			if h.Fin {
+				more = min(more, rest)
+			}
+			grown := make([]byte, len(message), len(message)+more)
 			copy(grown, message)
 			message = grown
 		}
