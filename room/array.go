@@ -1,6 +1,10 @@
 package room
 
-import "github.com/weftsync/weft/room/protocol"
+import (
+	"bytes"
+
+	"github.com/weftsync/weft/room/protocol"
+)
 
 // array holds a buffer field: a JSON array to which deltas are applied. Its
 // elements are kept as they came, as text, in chunks of chunkLen, so that a
@@ -17,6 +21,9 @@ type array struct {
 }
 
 const chunkLen = 128
+
+// spareText is how many bytes a chunk may keep beyond four times its text.
+const spareText = 4096
 
 type chunk struct {
 	epoch uint64
@@ -194,6 +201,9 @@ func (c *chunk) replace(i int, values [][]byte) {
 	c.text = append(c.text, tail...)
 	for k := end; k < len(c.ends); k++ {
 		c.ends[k] += moved
+	}
+	if cap(c.text) > 4*len(c.text)+spareText { // it held something long once
+		c.text = bytes.Clone(c.text)
 	}
 }
 

@@ -16,9 +16,9 @@ type component struct {
 	// timestamps. A tombstone's fields have a timestamp and, but for _exists,
 	// no value.
 	fields []field
-	// index finds a field once there are more than fewFields. Only the live
-	// document uses it, and positions only ever become invalid when fields
-	// is emptied, so clones share it.
+	// index finds a field once there are more than fewFields. Clones do not
+	// share it: several documents may come from one snapshot, and each adds
+	// fields of its own.
 	index map[string]int
 }
 

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/weftsync/weft/room/protocol"
@@ -107,7 +108,7 @@ func (d *Document) writable(at uint32, known bool, key []byte, timestamp int64) 
 	c := p.components[at%pageLen]
 	if c.epoch != d.epoch {
 		clone := *c
-		clone.epoch, clone.fields = d.epoch, slices.Clone(c.fields)
+		clone.epoch, clone.fields, clone.index = d.epoch, slices.Clone(c.fields), maps.Clone(c.index)
 		c = &clone
 		p.components[at%pageLen] = c
 	}

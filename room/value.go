@@ -37,7 +37,9 @@ func (v value) appendJSON(b []byte) []byte {
 // Only arrays and values that JavaScript takes for false are old arrays in
 // earnest. For the others this does what the published server does, so that a
 // document means the same under both: text is a list of its UTF-16 units, and
-// anything else has no length, which leaves holes that JSON writes as null.
+// anything else has no length, which leaves holes that JSON writes as null. (An
+// object with a member length, which that server would copy from, is the
+// exception: here it has none either.)
 func (v value) applyDelta(d *protocol.Delta, epoch uint64) value {
 	if v.arr != nil {
 		return value{arr: v.arr.apply(d, zeros, epoch)}
@@ -46,9 +48,9 @@ func (v value) applyDelta(d *protocol.Delta, epoch uint64) value {
 	switch {
 	case v.raw == "":
 	case v.raw[0] == '[':
-		old = newArray(elements(v.raw), epoch)
+		old = newArray(elements(v.raw, d.Len), epoch)
 	case v.raw[0] == '"':
-		old = newArray(units(v.raw), epoch)
+		old = newArray(units(v.raw, d.Len), epoch)
 	case !isFalsy(v.raw):
 		filler = nulls
 	}
@@ -68,13 +70,14 @@ func isFalsy(raw string) bool {
 	return f == 0
 }
 
-// elements takes a JSON list apart.
-func elements(raw string) (list [][]byte) {
+// elements takes a JSON list apart: its first elements, most at most, so that a
+// short delta on a long list costs no more than what stays.
+func elements(raw string, most int) (list [][]byte) {
 	d := jsontext.NewDecoder(bytes.NewBufferString(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if _, err := d.ReadToken(); err != nil {
 		return nil
 	}
-	for d.PeekKind() != ']' {
+	for len(list) < most && d.PeekKind() != ']' {
 		v, err := d.ReadValue()
 		if err != nil {
 			return list
@@ -84,10 +87,11 @@ func elements(raw string) (list [][]byte) {
 	return list
 }
 
-// units takes a JSON string apart into its UTF-16 units, each a JSON string.
-func units(raw string) (list [][]byte) {
+// units takes a JSON string apart into its UTF-16 units, each a JSON string:
+// most of them or one more.
+func units(raw string, most int) (list [][]byte) {
 	canonical := protocol.Canonical([]byte(raw))
-	for s := canonical[1 : len(canonical)-1]; len(s) > 0; {
+	for s := canonical[1 : len(canonical)-1]; len(s) > 0 && len(list) < most; {
 		n := 1
 		switch {
 		case s[0] == '\\' && s[1] == 'u':
