@@ -2,9 +2,11 @@ package wsconn
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 
@@ -71,7 +73,7 @@ func (c *conn) closeLocked(why protocol.Close, reason closeReason) {
 	if reason == closedSlow {
 		c.drop()
 	}
-	c.queueCloseLocked(ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusCode(why.Code), why.Reason))))
+	c.queueCloseLocked(ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusCode(why.Code), fitReason(why.Reason)))))
 	c.tasks.Go(func() {
 		c.client.leave()
 		<-c.drained
@@ -84,9 +86,27 @@ func (c *conn) closeLocked(why protocol.Close, reason closeReason) {
 	})
 }
 
+// fitReason makes of an application's words what a close frame can carry.
+func fitReason(reason string) string {
+	return protocol.CutReason(strings.ToValidUTF8(reason, "\uFFFD"))
+}
+
 func (c *conn) queueCloseLocked(frame []byte) {
 	c.closing = true
 	c.control(frame)
+	c.wakeLocked(true)
+}
+
+// cut ends the connection without a close frame, which would not get through.
+func (c *conn) cut(reason closeReason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop()
+	if !c.closing {
+		c.closing = true
+		c.server.metrics.closes[reason].Inc()
+	}
+	_ = c.net.Close() // which the reader sees, and the writer if there is one
 	c.wakeLocked(true)
 }
 
@@ -97,20 +117,38 @@ func (c *conn) closeWith(why protocol.Close, reason closeReason) {
 	c.closeLocked(why, reason)
 }
 
-// echo answers the peer's close frame.
+// echo answers the peer's close frame: with the same code, or with what is
+// wrong with it.
 func (c *conn) echo(body []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
 		return // it answered ours
 	}
-	c.server.metrics.closes[closedByPeer].Inc()
-	if code, _ := ws.ParseCloseFrameData(body); code.Empty() || !code.IsProtocolDefined() && !code.IsApplicationSpec() && !code.IsPrivateSpec() {
-		body = nil
-	} else {
+	code, reason := ws.ParseCloseFrameData(body)
+	switch {
+	case len(body) == 0:
+	case !validCloseCode(code):
+		c.closeLocked(protocol.Close{Code: protocol.CodeProtocolError, Reason: "close code is not valid"}, closedBadFrame)
+		return
+	case !utf8.ValidString(reason):
+		c.closeLocked(protocol.CloseInvalidText, closedBadText)
+		return
+	default:
 		body = ws.NewCloseFrameBody(code, "")
 	}
+	c.server.metrics.closes[closedByPeer].Inc()
 	c.queueCloseLocked(ws.MustCompileFrame(ws.NewCloseFrame(body)))
+}
+
+// validCloseCode reports whether a peer may send the code: it is a registered
+// one that is not reserved for what no frame says, or a private one.
+func validCloseCode(code ws.StatusCode) bool {
+	switch code {
+	case 1004, 1005, 1006:
+		return false
+	}
+	return code >= 1000 && code <= 1014 || code >= 3000 && code <= 4999
 }
 
 // pong answers a ping.
@@ -131,15 +169,11 @@ func (c *conn) read() {
 	why := c.in.run(c)
 	c.client.OnClose()
 	c.mu.Lock()
-	if !c.closing {
-		// The peer is gone without a word: there is nobody to write to.
-		c.closing = true
-		c.drop()
-		c.server.metrics.closes[why].Inc()
-		_ = c.net.Close()
-		c.wakeLocked(true)
-	}
+	closing := c.closing
 	c.mu.Unlock()
+	if !closing {
+		c.cut(why) // the peer is gone without a word: there is nobody to write to
+	}
 	<-c.drained
 	_ = c.net.Close()
 	c.tasks.Wait()

@@ -40,8 +40,7 @@ var pingFrame = ws.MustCompileFrame(ws.NewPingFrame(nil))
 func (s *Server) check(c *conn) {
 	now := s.now()
 	if since := c.writeSince.Load(); since != 0 && time.Duration(now-since) > s.config.WriteTimeout {
-		s.metrics.closes[closedStalled].Inc()
-		_ = c.net.Close() // a close frame would not get through either
+		c.cut(closedStalled)
 		return
 	}
 	if sent := c.pingSent.Load(); sent != 0 {
