@@ -147,10 +147,8 @@ func (d *Document) Snapshot() *Snapshot {
 
 // hasAfter reports whether anything was written after since.
 func (d *Document) hasAfter(since float64) bool {
-	for _, p := range d.pages {
-		if float64(p.latest) > since {
-			return true
-		}
+	for range pagesAfter(d.pages, since) {
+		return true
 	}
 	return false
 }

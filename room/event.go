@@ -1,6 +1,10 @@
 package room
 
-import "github.com/weftsync/weft/room/protocol"
+import (
+	"slices"
+
+	"github.com/weftsync/weft/room/protocol"
+)
 
 // EventKind tells events apart.
 type EventKind uint8
@@ -48,7 +52,14 @@ type Diff struct {
 
 // Frame builds the message. It is the zero Frame if there is nothing to say.
 func (d *Diff) Frame() protocol.Frame {
-	return diffFrame(d.snapshot.pages, d.snapshot.timestamp, d.snapshot.size, d.since, d.presence)
+	s := d.snapshot
+	changed := 0
+	for range pagesAfter(s.pages, d.since) {
+		changed++
+	}
+	// At most what the changed pages take, if all pages are alike.
+	size := s.size / max(1, len(s.pages)) * changed
+	return diffFrame(s.pages, s.timestamp, size, d.since, d.presence)
 }
 
 var nobody = []byte(`""`) // the clientId of what comes from the server itself
@@ -67,7 +78,11 @@ func diffFrame(pages []*page, timestamp int64, size int, since float64, presence
 			return protocol.Frame{}
 		}
 	}
-	return protocol.Seal(append(appendPresence(b, presence), '}'))
+	b = append(appendPresence(b, presence), '}')
+	if cap(b) > 2*len(b)+spareText { // the frame may wait for a slow socket
+		b = slices.Clone(b)
+	}
+	return protocol.Seal(b)
 }
 
 // appendPresence appends the member that holds merged presence, if there is any.

@@ -75,7 +75,7 @@ func (l *loader) snapshot() error {
 // will stand in the log.
 func reason(err error) error {
 	var syntax *jsontext.SyntacticError
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return errors.New("the text ends too early")
 	}
 	if errors.As(err, &syntax) {
@@ -132,8 +132,11 @@ func (l *loader) state(key []byte) error {
 	err := l.object("a component", func(name []byte) error {
 		v, err := l.value()
 		l.fields = append(l.fields, protocol.Field{Name: name, Value: v})
-		if string(name) == existsName && string(v) == "false" {
-			c.kind = tombstone
+		if string(name) == existsName { // if said again, the last counts
+			c.kind = live
+			if string(v) == "false" {
+				c.kind = tombstone
+			}
 		}
 		return err
 	})

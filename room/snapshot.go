@@ -173,14 +173,23 @@ func (c *counter) write(b []byte) {
 	}
 }
 
+// pagesAfter yields the pages in which something was written after since, none
+// if that is NaN.
+func pagesAfter(pages []*page, since float64) iter.Seq[*page] {
+	return func(yield func(*page) bool) {
+		for _, p := range pages {
+			if float64(p.latest) > since && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
 // appendDiff appends the object of all that was written after since, and
 // reports whether anything was.
 func appendDiff(b []byte, pages []*page, since float64) (_ []byte, some bool) {
 	b = append(b, '{')
-	for _, p := range pages {
-		if !(float64(p.latest) > since) {
-			continue
-		}
+	for p := range pagesAfter(pages, since) {
 		for _, c := range p.components {
 			var added bool
 			b, added = c.appendDiff(b, since, !some)
