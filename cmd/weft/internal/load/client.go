@@ -24,12 +24,12 @@ type client struct {
 	room, id string
 	counts   bool // its deliveries are measured
 	mask     [4]byte
-	conn     net.Conn
+	conn     wire
 	synced   chan struct{} // closed when the server has said `synced`
 	acked    chan struct{} // receives for every ack of a seeding patch
-	ended    chan struct{} // closed when the reader has ended
+	ended    chan struct{} // closed when nothing is received any more
 
-	// Owned by the reader.
+	// Owned by whoever receives.
 	frames   frames
 	isSynced bool
 	handle   func(ws.OpCode, []byte, bool)
@@ -46,9 +46,8 @@ type client struct {
 // shared counters.
 type tally struct{ delivered, acks, arrivals int64 }
 
-// dial connects a client and says hello; the reader it starts ends with the connection. The caller
-// then waits for c.synced, and closes c in any case.
-func dial(ctx context.Context, cfg *Config, rec *recorder, room, id, hello string, counts bool, source net.IP) (*client, error) {
+// dial connects a client and says hello. The caller then waits for c.synced, and closes c in any case.
+func dial(ctx context.Context, cfg *Config, rec *recorder, rx *receivers, room, id, hello string, counts bool, source net.IP) (*client, error) {
 	c := &client{
 		cfg: cfg, rec: rec, room: room, id: id, counts: counts,
 		synced: make(chan struct{}), acked: make(chan struct{}, 1), ended: make(chan struct{}),
@@ -78,24 +77,26 @@ func dial(ctx context.Context, cfg *Config, rec *recorder, room, id, hello strin
 	if err != nil {
 		return nil, err
 	}
-	c.conn = conn
 	var early []byte // frames that came together with the handshake's answer
 	if buffered != nil {
 		peeked, _ := buffered.Peek(buffered.Buffered()) // cannot fail: no more than there is
 		early = bytes.Clone(peeked)
 		ws.PutReader(buffered)
 	}
-	var out bytes.Buffer
-	if err := c.write(&out, ws.OpText, []byte(hello)); err != nil {
+	if err := attach(c, rx, conn, early); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	go c.read(early)
+	var out bytes.Buffer
+	if err := c.write(&out, ws.OpText, []byte(hello)); err != nil {
+		c.close()
+		return nil, err
+	}
 	return c, nil
 }
 
 // write sends one frame, using buf for its bytes. It may be called from several goroutines, each
-// with its own buf: a net.Conn does not interleave two writes.
+// with its own buf.
 func (c *client) write(buf *bytes.Buffer, op ws.OpCode, payload []byte) error {
 	buf.Reset()
 	header := ws.Header{Fin: true, OpCode: op, Masked: true, Mask: c.mask, Length: int64(len(payload))}
@@ -109,46 +110,18 @@ func (c *client) write(buf *bytes.Buffer, op ws.OpCode, payload []byte) error {
 	return err
 }
 
-// read takes in everything that the server sends, until the connection ends.
-func (c *client) read(early []byte) {
-	defer close(c.ended)
-	defer c.lost.Store(true)
-	s := c.rec.borrow()
-	err := c.process(early, s)
-	c.rec.giveBack(s)
-	if err == nil {
-		var unsupported bool
-		if err, unsupported = readShared(c.conn, c.rec, c.process); unsupported {
-			err = c.readOwn()
-		}
-	}
+// finish is called once, when no more input will be processed, with the reason.
+func (c *client) finish(err error) {
+	c.lost.Store(true)
 	var closed closedError
 	switch {
 	case c.closing.Load():
 	case errors.As(err, &closed):
-		c.rec.fail("closed " + strconv.Itoa(int(closed)))
+		c.rec.fail(closed.Error())
 	default:
 		c.rec.fail("read: " + reason(err))
 	}
-}
-
-// readOwn is the reading loop for a connection that cannot lend its descriptor.
-func (c *client) readOwn() error {
-	buf := make([]byte, 8<<10)
-	for {
-		n, err := c.conn.Read(buf)
-		if n > 0 {
-			s := c.rec.borrow()
-			err := c.process(buf[:n], s)
-			c.rec.giveBack(s)
-			if err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
+	close(c.ended)
 }
 
 // closedError is the code of a close frame that the server sent.
@@ -245,14 +218,13 @@ func (c *client) sync(ctx context.Context) error {
 	}
 }
 
-// close ends the connection as a browser does that leaves, and awaits the reader.
+// close ends the connection as a browser does that leaves, and awaits the end of the receiving.
 func (c *client) close() {
 	c.closing.Store(true)
 	var out bytes.Buffer
 	_ = c.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_ = c.write(&out, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
 	c.conn.Close()
-	<-c.ended
 }
 
 // closeAll ends every client, some at a time.

@@ -13,7 +13,7 @@ const maxJoins = 4
 
 // joins sends somebody new into the rooms, in turn, every JoinInterval between p.start and p.end.
 // It returns when the last of them has been answered, has timed out, or ctx is done.
-func joins(ctx context.Context, cfg *Config, rec *recorder, p plan) {
+func joins(ctx context.Context, cfg *Config, rec *recorder, rx *receivers, p plan) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	under := make(chan struct{}, maxJoins)
@@ -38,18 +38,18 @@ func joins(ctx context.Context, cfg *Config, rec *recorder, p plan) {
 		}
 		wait.Go(func() {
 			defer func() { <-under }()
-			join(ctx, cfg, rec, roomID(cfg, i%cfg.Rooms), i, rec.inWindow(at))
+			join(ctx, cfg, rec, rx, roomID(cfg, i%cfg.Rooms), i, rec.inWindow(at))
 		})
 	}
 }
 
 // join measures one fresh join, from the dial until everything up to `synced` has been received.
-func join(ctx context.Context, cfg *Config, rec *recorder, room string, i int, measured bool) {
+func join(ctx context.Context, cfg *Config, rec *recorder, rx *receivers, room string, i int, measured bool) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.JoinTimeout)
 	defer cancel()
 	id := room + "-join" + strconv.Itoa(i)
 	began := time.Now()
-	c, err := dial(ctx, cfg, rec, room, id, hello(cfg, id, false), false, nil)
+	c, err := dial(ctx, cfg, rec, rx, room, id, hello(cfg, id, false), false, nil)
 	if err != nil {
 		rec.fail("join: " + reason(err))
 		return

@@ -39,8 +39,8 @@ type recorder struct {
 	errors map[string]int64
 }
 
-// scratch is what a reader borrows while it has bytes to work on: a read buffer, and histograms
-// that nobody else touches meanwhile.
+// scratch is what one needs to work on received bytes: histograms that nobody else touches
+// meanwhile, and a buffer to read into. A receiver has its own; other readers borrow one.
 type scratch struct {
 	buf           []byte
 	delivery, ack *hdrhistogram.Histogram // µs
@@ -52,15 +52,20 @@ func newRecorder() *recorder {
 	n := 4 * runtime.GOMAXPROCS(0)
 	r := &recorder{base: time.Now(), free: make(chan *scratch, n), errors: map[string]int64{}}
 	for range n {
-		s := &scratch{buf: make([]byte, 64<<10), delivery: newHistogram(), ack: newHistogram()}
-		r.all = append(r.all, s)
-		r.free <- s
+		r.free <- r.newScratch()
 	}
 	r.from.Store(math.MaxInt64)
 	for _, h := range []*histogram{&r.ramp, &r.join, &r.lag} {
 		h.h = newHistogram()
 	}
 	return r
+}
+
+// newScratch makes a scratch that will be counted. Only before the run.
+func (r *recorder) newScratch() *scratch {
+	s := &scratch{buf: make([]byte, 64<<10), delivery: newHistogram(), ack: newHistogram()}
+	r.all = append(r.all, s)
+	return s
 }
 
 func (r *recorder) borrow() *scratch    { return <-r.free }

@@ -24,7 +24,7 @@ func clientID(room string, i int) string  { return room + "-c" + strconv.Itoa(i)
 // while a room whose first client fails ends it.
 //
 // On an error too, the caller closes the clients.
-func ramp(ctx context.Context, cfg *Config, rec *recorder) ([]*client, error) {
+func ramp(ctx context.Context, cfg *Config, rec *recorder, rx *receivers) ([]*client, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.RampTimeout)
 	defer cancel()
 	clients := make([]*client, cfg.Rooms*cfg.Clients)
@@ -40,7 +40,7 @@ func ramp(ctx context.Context, cfg *Config, rec *recorder) ([]*client, error) {
 	var mu sync.Mutex
 	var failed error
 	each(ctx, cfg.Dials, firsts, func(i int) {
-		c, err := enter(ctx, cfg, rec, i)
+		c, err := enter(ctx, cfg, rec, rx, i)
 		clients[i] = c
 		if err == nil && !cfg.NoSeed {
 			err = seed(ctx, c, cfg.Writers)
@@ -58,7 +58,7 @@ func ramp(ctx context.Context, cfg *Config, rec *recorder) ([]*client, error) {
 		return clients, failed
 	}
 	each(ctx, cfg.Dials, rest, func(i int) {
-		c, err := enter(ctx, cfg, rec, i)
+		c, err := enter(ctx, cfg, rec, rx, i)
 		if err != nil {
 			rec.fail("connect: " + err.Error())
 		}
@@ -72,13 +72,13 @@ func ramp(ctx context.Context, cfg *Config, rec *recorder) ([]*client, error) {
 
 // enter connects client i and waits until it is synced. It returns the client with an error too, if
 // there is one to close.
-func enter(ctx context.Context, cfg *Config, rec *recorder, i int) (*client, error) {
+func enter(ctx context.Context, cfg *Config, rec *recorder, rx *receivers, i int) (*client, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.JoinTimeout)
 	defer cancel()
 	room, n := roomID(cfg, i/cfg.Clients), i%cfg.Clients
 	id := clientID(room, n)
 	began := time.Now()
-	c, err := dial(ctx, cfg, rec, room, id, hello(cfg, id, n < cfg.Writers), true, source(cfg, i))
+	c, err := dial(ctx, cfg, rec, rx, room, id, hello(cfg, id, n < cfg.Writers), true, source(cfg, i))
 	if err != nil {
 		return nil, errors.New(reason(err)) // the cause may quote the URL, and so the token
 	}

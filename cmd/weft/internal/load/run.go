@@ -3,8 +3,8 @@
 // protocol, so that it holds Weft and the published Node server to the same measure.
 //
 // Run is the way in: it connects clients (ramp.go), seeds their rooms (seed.go), lets writers send
-// at planned times (pace.go, workload.go), counts what every client receives (client.go, frames.go,
-// scan.go) and returns a Report. It shares a machine with the server that it measures, so the
+// at planned times (pace.go, workload.go), counts what every client receives (receive.go, client.go,
+// frames.go, scan.go) and returns a Report. It shares a machine with the server that it measures, so the
 // receiving path decodes no JSON and allocates nothing.
 package load
 
@@ -43,7 +43,12 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 			return Report{}, err
 		}
 	}
-	clients, err := ramp(ctx, &cfg, rec)
+	rx, err := startReceivers(rec)
+	if err != nil {
+		return Report{}, err
+	}
+	defer rx.stop()
+	clients, err := ramp(ctx, &cfg, rec, rx)
 	if err != nil {
 		closeAll(clients)
 		return Report{}, err
@@ -54,11 +59,11 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 			connected++
 		}
 	}
-	w := drive(ctx, &cfg, rec, newWriters(&cfg, clients))
+	w := drive(ctx, &cfg, rec, rx, newWriters(&cfg, clients))
 	if w.err == nil {
 		drain(ctx, &cfg, rec)
 	}
-	closeAll(clients)
+	closeAll(clients) // nothing is received from here on
 
 	r := Report{
 		Workload: cfg.Workload, Rooms: cfg.Rooms, ClientsPerRoom: cfg.Clients, WritersPerRoom: cfg.Writers, Rate: cfg.Rate,
@@ -105,7 +110,7 @@ type window struct {
 }
 
 // drive runs the writers and the joins, and measures the processes during the window.
-func drive(ctx context.Context, cfg *Config, rec *recorder, writers []*writer) window {
+func drive(ctx context.Context, cfg *Config, rec *recorder, rx *receivers, writers []*writer) window {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	start := rec.now() + int64(20*time.Millisecond) // time for the goroutines to begin
@@ -121,7 +126,7 @@ func drive(ctx context.Context, cfg *Config, rec *recorder, writers []*writer) w
 		wait.Go(func() { pace(ctx, cfg, rec, p, writers) })
 	}
 	if cfg.Workload == Large {
-		wait.Go(func() { joins(ctx, cfg, rec, p) })
+		wait.Go(func() { joins(ctx, cfg, rec, rx, p) })
 	}
 
 	var w window
