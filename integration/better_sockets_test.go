@@ -83,9 +83,6 @@ func TestBetterSlowConsumerIsClosedAlone(t *testing.T) {
 	writer := join(t, s, room, "writer")
 	fast := join(t, s, room, "fast")
 	slow := rawDial(t, s.url(room, "slow", token(room, true, time.Hour)))
-	if err := slow.SetReadBuffer(4096); err != nil {
-		t.Fatal(err)
-	}
 	fast.awaitCount(t, 3)
 	writer.awaitCount(t, 3)
 

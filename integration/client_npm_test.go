@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -23,7 +22,7 @@ func runNode(t *testing.T, limit time.Duration, env []string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, need(t, node), args...)
 	cmd.Dir = "node"
-	cmd.Env = append(os.Environ(), "WEFT_SUBJECT="+*subjectFlag)
+	cmd.Env = append(environment(), "WEFT_SUBJECT="+*subjectFlag)
 	if *subjectFlag == "weft" {
 		cmd.Env = append(cmd.Env, "WEFT_BIN="+need(t, weftBinary))
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,7 +130,7 @@ func launch(t testing.TB, name string, cmd *exec.Cmd, dir string) *server {
 	t.Helper()
 	s := &server{name: name, dir: dir, cmd: cmd, log: &logBuffer{}, exited: make(chan struct{})}
 	if cmd.Env == nil {
-		cmd.Env = append(os.Environ(), "WEFT_AUTH_JWT_SECRET="+secret)
+		cmd.Env = append(environment(), "WEFT_AUTH_JWT_SECRET="+secret)
 	}
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
@@ -150,6 +151,11 @@ func launch(t testing.TB, name string, cmd *exec.Cmd, dir string) *server {
 		}
 	})
 	return s
+}
+
+// environment is this process's, without settings of Weft that happen to be in it.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "WEFT_") })
 }
 
 // stop ends the server as an orchestrator would, and waits for it. It may be called again.

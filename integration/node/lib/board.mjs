@@ -18,7 +18,8 @@ globalThis.WebSocket = class extends NodeWebSocket {
     if (!traffic.has(id)) traffic.set(id, { sent: [], received: [], closes: [] })
     this.seen = traffic.get(id)
     this.on('message', (data) => this.seen.received.push(JSON.parse(String(data))))
-    this.on('close', (code, reason) => this.seen.closes.push({ code, reason: String(reason) }))
+    // A connection that never came about is no close.
+    this.on('open', () => this.on('close', (code, reason) => this.seen.closes.push({ code, reason: String(reason) })))
   }
 
   send(text) {

@@ -13,6 +13,8 @@ import { fileURLToPath } from 'node:url'
 
 export const published = process.env.WEFT_SUBJECT === 'published'
 
+if (!published && !process.env.WEFT_BIN) throw new Error('WEFT_BIN names no binary of weft: run these tests by `go test` in the folder above')
+
 const secret = 'integration-secret-of-enough-bytes-for-hs256'
 
 /** An HS256 token for one room, good for an hour. */
@@ -86,7 +88,7 @@ export class Server {
           ...['--store', 'file', '--data-dir', this.dir, '--save-interval', '100ms'],
           ...this.args,
         ]
-    const env = { ...process.env }
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WEFT_')))
     if (!this.args.includes('--dev')) env.WEFT_AUTH_JWT_SECRET = secret
     const child = spawn(command[0], command.slice(1), {
       env,
