@@ -32,11 +32,15 @@ type program struct {
 // ends; `serve` then has closed its sockets and saved its rooms.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	p := &program{env: newEnvironment(environ), stdout: stdout, stderr: stderr}
+	return p.run(ctx, args, p.serve(), p.token(), p.load(), p.version())
+}
+
+func (p *program) run(ctx context.Context, args []string, commands ...*cli.Command) int {
 	root := &cli.Command{
 		Name:   "weft",
 		Usage:  "a server for multiplayer canvases",
-		Writer: stdout, ErrWriter: stderr,
-		Commands:       []*cli.Command{p.serve(), p.token(), p.load(), p.version()},
+		Writer: p.stdout, ErrWriter: p.stderr,
+		Commands:       commands,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run's caller exits
 		OnUsageError:   p.usageError,
 		Action: func(_ context.Context, cmd *cli.Command) error {
@@ -57,7 +61,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if errors.As(err, new(cli.ExitCoder)) { // `weft help` for what there is not
 		err = settingError{err}
 	}
-	fmt.Fprintf(stderr, "weft: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(p.stderr, "weft: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if errors.Is(err, errSetting) {
 		return exitSetting
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -28,7 +29,7 @@ func reportPanic(log *slog.Logger) {
 	if p == nil {
 		return
 	}
-	if p != http.ErrAbortHandler {
+	if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 		log.Error("a request broke its handler; its connection is closed", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 	}
 	panic(http.ErrAbortHandler)

@@ -52,17 +52,17 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 	defer admin.close()
 
-	auth, err := o.auth.authorizer(ctx, log)
+	storage, err := openStore(o)
 	if err != nil {
 		return err
+	}
+	auth, err := o.auth.authorizer(ctx, log)
+	if err != nil {
+		return errors.Join(err, storage.close())
 	}
 	defer auth.Close()
 	if o.dev {
 		warnDev(o.listen, log)
-	}
-	storage, err := openStore(o)
-	if err != nil {
-		return err
 	}
 	rooms := room.NewManager(room.Config{
 		Storage:          storage,
@@ -170,7 +170,7 @@ func listen(address string, handler http.Handler, headerTimeout time.Duration, l
 	if address == "" {
 		return &listener{}, nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}
