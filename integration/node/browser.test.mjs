@@ -42,7 +42,8 @@ async function draw(page, points) {
   await page.waitForFunction(() => window.weft.synced())
 }
 
-/** Waits until as many strokes are known, and something is painted at the point. */
+/** Waits until as many strokes are known, and the point is painted, as the one above it and to the right
+ *  is not. */
 async function sees(page, strokes, [x, y]) {
   await page.waitForFunction((n) => window.weft.strokes() === n, strokes)
   await page.waitForFunction(
@@ -50,7 +51,7 @@ async function sees(page, strokes, [x, y]) {
       const paper = document.querySelector('[data-testid=paper]')
       const scale = paper.width / paper.clientWidth
       const at = (x, y) => paper.getContext('2d').getImageData(x * scale, y * scale, 1, 1).data.join()
-      return at(x, y) !== at(x + 40, y + 40)
+      return at(x, y) !== at(x + 40, y - 40)
     },
     [x, y],
   )
@@ -79,14 +80,14 @@ test('two people draw on one page, and a restart of the server does not part the
 
   // Ann draws, Bob sees it, and sees where Ann points.
   await draw(ann, [[300, 200], [400, 300], [520, 220], [640, 340]])
-  await sees(ann, 1, [400, 300])
-  await sees(bob, 1, [400, 300])
+  await sees(ann, 1, [350, 250])
+  await sees(bob, 1, [350, 250])
   await bob.getByTestId('cursor').filter({ hasText: 'Ann' }).waitFor()
   assert.equal(await bob.getByTestId('cursor').count(), 1, 'Bob sees nobody else')
 
   // Bob draws, Ann sees it.
   await draw(bob, [[300, 500], [500, 430], [700, 520]])
-  await sees(ann, 2, [500, 430])
+  await sees(ann, 2, [400, 465])
   await ann.getByTestId('cursor').filter({ hasText: 'Bob' }).waitFor()
   await ann.screenshot({ path: `${screenshots}ann.png` })
   await bob.screenshot({ path: `${screenshots}bob.png` })
@@ -114,7 +115,7 @@ test('two people draw on one page, and a restart of the server does not part the
 
   // Somebody who comes later sees it all.
   const late = await open(browser, url, 'Late')
-  await sees(late, 4, [400, 300])
+  await sees(late, 4, [350, 250])
   await late.screenshot({ path: `${screenshots}late.png` })
   for (const page of [...everybody, late]) assert.deepEqual(page.errors, [])
 })
