@@ -240,15 +240,40 @@ func (c *client) send(text string) {
 	c.raw(frame(ws.OpText, true, text))
 }
 
+// read returns the next text. It answers pings and, with an error that is a
+// [wsutil.ClosedError], the server's close frame.
+func (c *client) read() (string, error) {
+	for {
+		f, err := ws.ReadFrame(c)
+		switch {
+		case err != nil:
+			return "", err
+		case f.Header.OpCode == ws.OpText && f.Header.Fin:
+			return string(f.Payload), nil
+		case f.Header.OpCode == ws.OpPing:
+			_, err = c.Write(frame(ws.OpPong, true, string(f.Payload)))
+		case f.Header.OpCode == ws.OpClose:
+			code, reason := ws.ParseCloseFrameData(f.Payload)
+			_, _ = c.Write(frame(ws.OpClose, true, closeBody(int(code), ""))) // the server may be gone
+			return "", wsutil.ClosedError{Code: code, Reason: reason}
+		case f.Header.OpCode != ws.OpPong:
+			return "", fmt.Errorf("frame %+v", f.Header)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
 func (c *client) expect(texts ...string) {
 	c.t.Helper()
 	for _, want := range texts {
-		got, _, err := wsutil.ReadServerData(c)
+		got, err := c.read()
 		if err != nil {
 			c.t.Fatalf("%v instead of %s", err, brief(want))
 		}
-		if string(got) != want {
-			c.t.Fatalf("\n got %s\nwant %s", brief(string(got)), brief(want))
+		if got != want {
+			c.t.Fatalf("\n got %s\nwant %s", brief(got), brief(want))
 		}
 	}
 }
@@ -268,7 +293,7 @@ func (c *client) expectFrame(op ws.OpCode, payload string) {
 // closeReason reads up to the close frame, and answers it.
 func (c *client) closeReason() (code int, reason string, err error) {
 	for {
-		_, _, err := wsutil.ReadServerData(c)
+		_, err := c.read()
 		if err == nil {
 			continue
 		}

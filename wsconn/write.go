@@ -86,6 +86,7 @@ func (o *outbox) take(batch [][]byte) [][]byte {
 			o.queue = nil
 		}
 	} else {
+		clear(o.queue[:n]) // what is written may be large, and the queue's array lives on
 		o.queue = o.queue[n:]
 	}
 	return batch
