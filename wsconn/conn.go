@@ -28,6 +28,7 @@ type conn struct {
 	pingSent   atomic.Int64 // 0: no ping is unanswered
 	lastPing   atomic.Int64
 	writeSince atomic.Int64 // a write has been under way since; 0: none is
+	grown      atomic.Bool  // the reader has handled messages since it began
 
 	// tasks are the writer, the gathering timer and the closer; the reader
 	// waits for them before it ends.
@@ -164,9 +165,45 @@ func (c *conn) pong(body []byte) {
 }
 
 // read is the connection's life: it ends when the connection has.
+//
+// Handling a message takes more stack than waiting for one, and a stack that
+// has grown stays so. When the socket has been quiet, a new reader on a fresh
+// stack takes over: that halves what an idle connection costs.
 func (c *conn) read() {
-	defer c.server.forget(c)
-	why := c.in.run(c)
+	why := stillOpen
+	for why == stillOpen {
+		switch err := c.in.wait(c); err {
+		case nil:
+			why = c.in.frame(c)
+		case errQuiet:
+			c.in.shed()
+			c.grown.Store(false)
+			c.server.tasks.Go(c.read)
+			return
+		default:
+			why = closedGone
+		}
+	}
+	c.in.release()
+	c.end(why)
+	c.server.forget(c)
+}
+
+// interrupt makes the reader notice that the socket is quiet.
+func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return // the deadline is the close's
+	}
+	_ = c.net.SetReadDeadline(time.Now())
+	if !c.writing && c.waiting == nil {
+		c.queue = nil
+	}
+}
+
+// end sees the connection off.
+func (c *conn) end(why closeReason) {
 	c.client.OnClose()
 	c.mu.Lock()
 	closing := c.closing

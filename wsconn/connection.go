@@ -63,11 +63,16 @@ func newConnection(socket room.Socket, rooms Rooms, authorizer authz.Authorizer,
 func (c *Connection) run(ctx context.Context, query string, request *http.Request, timeout time.Duration) {
 	defer close(c.ready)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	c.mu.Lock()
 	c.cancel = cancel
 	closed := c.closed
 	c.mu.Unlock()
+	defer func() {
+		cancel()
+		c.mu.Lock()
+		c.cancel = func() {} // lets go of the context
+		c.mu.Unlock()
+	}()
 	if closed {
 		c.err = ErrConnectionClosed
 		return

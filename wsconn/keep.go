@@ -35,6 +35,10 @@ func (s *Server) keep() {
 	}
 }
 
+// quietAfter is how long a socket has nothing to say before it is treated as
+// one of the many that only listen.
+const quietAfter = time.Second
+
 var pingFrame = ws.MustCompileFrame(ws.NewPingFrame(nil))
 
 func (s *Server) check(c *conn) {
@@ -42,6 +46,9 @@ func (s *Server) check(c *conn) {
 	if since := c.writeSince.Load(); since != 0 && time.Duration(now-since) > s.config.WriteTimeout {
 		c.cut(closedStalled)
 		return
+	}
+	if c.grown.Load() && time.Duration(now-c.lastRead.Load()) > quietAfter {
+		c.interrupt()
 	}
 	if sent := c.pingSent.Load(); sent != 0 {
 		switch {

@@ -21,6 +21,8 @@ const (
 	closedBinary                      // a binary message
 	closedTooBig                      // a message beyond the limit
 	closeReasons
+
+	stillOpen closeReason = -1
 )
 
 var closeLabels = [closeReasons]string{

@@ -3,7 +3,9 @@ package wsconn
 import (
 	"bytes"
 	"errors"
+	"os"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -32,6 +34,14 @@ const (
 
 var messages = sync.Pool{New: func() any { return new([]byte) }}
 
+// shed gives up what a busy socket needs and a quiet one does not.
+func (r *reader) shed() {
+	if len(r.buf) > quietBuffer {
+		r.buf = make([]byte, quietBuffer)
+	}
+	r.start, r.end = 0, 0
+}
+
 // newReader returns a reader that begins with what has been read already.
 func newReader(early []byte) reader {
 	r := reader{buf: make([]byte, max(quietBuffer, len(early)))}
@@ -39,60 +49,77 @@ func newReader(early []byte) reader {
 	return r
 }
 
-// run reads until the connection ends and says why it did.
-func (r *reader) run(c *conn) closeReason {
-	defer r.release()
-	for {
-		h, err := r.readHeader(c)
-		if errors.Is(err, ws.ErrHeaderLengthMSB) {
-			return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: err.Error()}, closedBadFrame)
+// wait waits until there is something to read. It keeps its hands off the
+// stack: this is where idle connections spend their time.
+func (r *reader) wait(c *conn) error {
+	for r.start == r.end {
+		n, err := c.readSome(r.buf)
+		r.start, r.end = 0, n
+		if err != nil && (err != errQuiet || r.message == nil) {
+			return err
 		}
-		if err != nil {
-			return closedGone
-		}
-		state := ws.StateServerSide
-		if r.fragmented {
-			state |= ws.StateFragmented
-		}
-		if err := ws.CheckHeader(h, state); err != nil {
-			return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: protocol.CutReason(err.Error())}, closedBadFrame)
-		}
-		if h.OpCode.IsControl() {
-			body, err := r.payload(c, int(h.Length))
-			if err != nil {
-				return closedGone
-			}
-			ws.Cipher(body, h.Mask, 0)
-			switch h.OpCode {
-			case ws.OpPing:
-				c.pong(body)
-			case ws.OpClose:
-				c.echo(body)
-				return closedByPeer
-			}
-			continue
-		}
-		if h.OpCode == ws.OpBinary {
-			return r.refuse(c, protocol.CloseBinary, closedBinary)
-		}
-		if h.Length > int64(c.server.config.MaxMessageBytes-r.messageLen()) { // a sum might overflow
-			return r.refuse(c, protocol.CloseTooBig, closedTooBig)
-		}
-		text, err := r.readData(c, h)
-		if err != nil {
-			return closedGone
-		}
-		r.fragmented = !h.Fin
-		if r.fragmented {
-			continue
-		}
-		if !utf8.Valid(text) {
-			return r.refuse(c, protocol.CloseInvalidText, closedBadText)
-		}
-		c.server.metrics.received.Inc()
-		c.client.OnMessage(text)
-		r.release()
 	}
+	return nil
+}
+
+// frame reads one frame and handles what it completes. It says why the
+// connection must end, if it must.
+func (r *reader) frame(c *conn) closeReason {
+	h, err := r.readHeader(c)
+	if errors.Is(err, ws.ErrHeaderLengthMSB) {
+		return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: err.Error()}, closedBadFrame)
+	}
+	if err != nil {
+		return closedGone
+	}
+	state := ws.StateServerSide
+	if r.fragmented {
+		state |= ws.StateFragmented
+	}
+	if err := ws.CheckHeader(h, state); err != nil {
+		return r.refuse(c, protocol.Close{Code: protocol.CodeProtocolError, Reason: protocol.CutReason(err.Error())}, closedBadFrame)
+	}
+	if h.OpCode.IsControl() {
+		return r.control(c, h)
+	}
+	if h.OpCode == ws.OpBinary {
+		return r.refuse(c, protocol.CloseBinary, closedBinary)
+	}
+	if h.Length > int64(c.server.config.MaxMessageBytes-r.messageLen()) { // a sum might overflow
+		return r.refuse(c, protocol.CloseTooBig, closedTooBig)
+	}
+	text, err := r.readData(c, h)
+	if err != nil {
+		return closedGone
+	}
+	r.fragmented = !h.Fin
+	if r.fragmented {
+		return stillOpen
+	}
+	if !utf8.Valid(text) {
+		return r.refuse(c, protocol.CloseInvalidText, closedBadText)
+	}
+	c.server.metrics.received.Inc()
+	c.client.OnMessage(text)
+	r.release()
+	c.grown.Store(true)
+	return stillOpen
+}
+
+func (r *reader) control(c *conn, h ws.Header) closeReason {
+	body, err := r.payload(c, int(h.Length))
+	if err != nil {
+		return closedGone
+	}
+	ws.Cipher(body, h.Mask, 0)
+	switch h.OpCode {
+	case ws.OpPing:
+		c.pong(body)
+	case ws.OpClose:
+		c.echo(body)
+		return closedByPeer
+	}
+	return stillOpen
 }
 
 // refuse closes the connection for what was read, and reads on without looking
@@ -159,13 +186,9 @@ func (r *reader) need(c *conn, n int) error {
 		if r.start == r.end {
 			r.start, r.end = 0, 0
 		}
-		got, err := c.net.Read(r.buf[r.end:])
-		if got > 0 {
-			c.arrived(got)
-			r.end += got
-			continue
-		}
-		if err != nil {
+		got, err := c.readSome(r.buf[r.end:])
+		r.end += got
+		if err != nil && err != errQuiet {
 			return err
 		}
 	}
@@ -219,12 +242,10 @@ func (r *reader) readData(c *conn, h ws.Header) ([]byte, error) {
 			message = grown
 		}
 		into := message[len(message):min(cap(message), len(message)+rest)]
-		got, err := c.net.Read(into)
-		if got > 0 {
-			c.arrived(got)
-			message = message[:len(message)+got]
-			rest -= got
-		} else if err != nil {
+		got, err := c.readSome(into)
+		message = message[:len(message)+got]
+		rest -= got
+		if err != nil && err != errQuiet {
 			*r.message = message
 			return nil, err
 		}
@@ -234,8 +255,25 @@ func (r *reader) readData(c *conn, h ws.Header) ([]byte, error) {
 	return message, nil
 }
 
-// arrived notes that the peer is alive.
-func (c *conn) arrived(n int) {
-	c.lastRead.Store(c.server.now())
-	c.server.metrics.receivedBytes.Add(float64(n))
+// errQuiet interrupts a read of a socket that has been quiet.
+var errQuiet = errors.New("the socket is quiet")
+
+// readSome reads what is there, or waits for it. It returns bytes or an error,
+// never both.
+func (c *conn) readSome(b []byte) (int, error) {
+	n, err := c.net.Read(b)
+	if n > 0 {
+		c.lastRead.Store(c.server.now())
+		c.server.metrics.receivedBytes.Add(float64(n))
+		return n, nil
+	}
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.closing {
+			_ = c.net.SetReadDeadline(time.Time{})
+			return 0, errQuiet
+		}
+	}
+	return 0, err
 }
