@@ -120,19 +120,24 @@ func (c *component) dropValues(d *Document) {
 	}
 }
 
+// longValue is from which length a value is copied by itself, so that a short
+// one does not keep it in memory when it is gone.
+const longValue = 512
+
 // merge writes a patch's fields over the component's. The plain values are
-// copied together, once, since the patch's bytes are not the document's to keep.
+// copied, since the patch's bytes are not the document's to keep: the short ones
+// together.
 func (c *component) merge(d *Document, fields []protocol.Field, timestamp int64) {
 	n := 0
 	for i := range fields {
-		if !fields[i].IsDelta {
+		if together(&fields[i]) {
 			n += len(fields[i].Value)
 		}
 	}
 	var text strings.Builder
 	text.Grow(n)
 	for i := range fields {
-		if !fields[i].IsDelta {
+		if together(&fields[i]) {
 			text.Write(fields[i].Value)
 		}
 	}
@@ -140,12 +145,18 @@ func (c *component) merge(d *Document, fields []protocol.Field, timestamp int64)
 	for i := range fields {
 		f := &fields[i]
 		var v value
-		if !f.IsDelta {
+		switch {
+		case together(f):
 			v.raw, rest = rest[:len(f.Value)], rest[len(f.Value):]
+		case !f.IsDelta:
+			v.raw = string(f.Value)
 		}
 		c.set(d, f, v, timestamp)
 	}
 }
+
+// together reports whether merge copies a field's value with others.
+func together(f *protocol.Field) bool { return !f.IsDelta && len(f.Value) < longValue }
 
 // appendState appends the component as the document state has it.
 func (c *component) appendState(b []byte) []byte {

@@ -17,7 +17,7 @@ const (
 	// Received is a patch or a reconnect that a session sent: Session, Message.
 	Received
 	// Regrant changes a session's permission and, unless it is nil, its
-	// metadata: Session, Grant.
+	// metadata, of which empty text leaves none: Session, Grant.
 	Regrant
 )
 

@@ -40,6 +40,7 @@ type Room struct {
 	id      string
 	config  Config
 	manager *Manager
+	parsers *sync.Pool // of parsers with the room's limits
 
 	mu     sync.Mutex
 	state  *State
@@ -66,8 +67,12 @@ type seat struct {
 func newRoom(m *Manager, id string, config Config, s *Snapshot) *Room {
 	r := &Room{
 		id: id, config: config, manager: m,
-		state: NewState(s, config.Limits),
-		seats: map[string]*seat{},
+		parsers: &m.parsers,
+		state:   NewState(s, config.Limits),
+		seats:   map[string]*seat{},
+	}
+	if limits := config.Limits.Limits; limits != m.config.Limits.Limits {
+		r.parsers = &sync.Pool{New: func() any { return protocol.NewParser(limits) }}
 	}
 	r.saver.init(r)
 	r.idle = m.after(config.IdleTimeout, r.idled)
@@ -305,8 +310,12 @@ func (r *Room) SetPermission(id string, p Permission) error {
 	return r.regrant(id, func(g *Grant) { g.Permission = p })
 }
 
-// SetMetadata replaces a session's metadata; the error is [ErrNoSession].
+// SetMetadata replaces a session's metadata, nil leaving none; the error is
+// [ErrNoSession].
 func (r *Room) SetMetadata(id string, metadata json.RawMessage) error {
+	if metadata == nil {
+		metadata = json.RawMessage{}
+	}
 	return r.regrant(id, func(g *Grant) { g.Metadata = metadata })
 }
 

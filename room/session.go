@@ -42,7 +42,7 @@ const keepParserBelow = 1 << 20
 
 func (s *localSession) Receive(text []byte) {
 	r := s.room
-	parser := r.manager.parsers.Get().(*protocol.Parser)
+	parser := r.parsers.Get().(*protocol.Parser)
 	m, err := parser.Parse(text)
 	switch violation := (*protocol.Violation)(nil); {
 	case errors.As(err, &violation):
@@ -56,7 +56,7 @@ func (s *localSession) Receive(text []byte) {
 		r.apply(Event{Kind: Received, Session: s.seat.id, Message: m})
 	}
 	if len(text) < keepParserBelow {
-		r.manager.parsers.Put(parser)
+		r.parsers.Put(parser)
 	}
 }
 

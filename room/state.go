@@ -110,8 +110,11 @@ func (s *State) Apply(e Event) []Effect {
 	case Regrant:
 		metadata := x.grant.Metadata
 		x.grant = e.Grant
-		if e.Grant.Metadata == nil {
+		switch {
+		case e.Grant.Metadata == nil:
 			x.grant.Metadata = metadata
+		case len(e.Grant.Metadata) == 0:
+			x.grant.Metadata = nil
 		}
 	case Received:
 		switch e.Message.Kind {
@@ -277,7 +280,7 @@ func over(d *Document, l *protocol.List, most int) bool {
 	if len(l.Patches) == 0 {
 		return false
 	}
-	const bytesPerElement = 2
+	const bytesPerElement = 5 // "null," is the longest that fills an array
 	size := 0
 	if d != nil {
 		size = d.size
