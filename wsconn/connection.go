@@ -85,6 +85,9 @@ func (c *Connection) run(ctx context.Context, query string, request *http.Reques
 		return
 	}
 	c.mu.Lock()
+	if c.closed {
+		err = ErrConnectionClosed // whatever that made the authorizer or the room say
+	}
 	c.err = err
 	c.pending = nil
 	c.mu.Unlock()

@@ -95,9 +95,10 @@ type Server struct {
 	idle    chan struct{} // closed when the tasks have ended for good
 	ended   sync.Once
 
-	mu     sync.Mutex
-	conns  map[*conn]struct{}
-	closed *protocol.Close // why no more are taken
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	arriving int             // requests that are being upgraded
+	closed   *protocol.Close // why no more are taken
 }
 
 // NewServer returns a server. It runs a goroutine until [Server.Shutdown]. The
@@ -141,6 +142,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.tasks.Done()
 	c, err := s.upgrade(w, r)
 	if err != nil {
+		s.mu.Lock()
+		s.arriving--
+		s.mu.Unlock()
 		return // answered
 	}
 	if !s.admit(c) {
@@ -158,10 +162,11 @@ func (s *Server) begin(w http.ResponseWriter) bool {
 	case s.closed != nil:
 		s.metrics.refusals[refusedClosing].Inc()
 		http.Error(w, "server is restarting", http.StatusServiceUnavailable)
-	case len(s.conns) >= s.config.MaxConnections:
+	case len(s.conns)+s.arriving >= s.config.MaxConnections:
 		s.metrics.refusals[refusedFull].Inc()
 		http.Error(w, "server has as many connections as it takes", http.StatusServiceUnavailable)
 	default:
+		s.arriving++
 		s.tasks.Add(1)
 		return true
 	}
@@ -191,6 +196,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) 
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.arriving--
 	if s.closed != nil {
 		return false
 	}
