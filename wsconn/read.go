@@ -27,8 +27,8 @@ type reader struct {
 }
 
 const (
-	quietBuffer = 512
-	busyBuffer  = 4 << 10 // for sockets whose messages are larger than that
+	quietBuffer = 128
+	busyBuffer  = 2 << 10 // for sockets whose messages are larger than that
 	keepMessage = 256 << 10
 )
 
