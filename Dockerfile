@@ -26,7 +26,6 @@ VOLUME /data
 # Probes and scrapers come from outside the container, so the admin address
 # (/livez, /readyz, /metrics) is not loopback here. Do not publish its port.
 ENV WEFT_DATA_DIR=/data \
-    WEFT_LISTEN=:8080 \
     WEFT_ADMIN_LISTEN=:9090
 EXPOSE 8080 9090
 

@@ -34,7 +34,7 @@ type authKind struct {
 
 func (o *authOptions) settings() []*setting {
 	o.kinds = []authKind{
-		{o.secretSetting(), &o.jwtSecret},
+		{o.secretSetting("accept JWTs signed with this shared secret (HS256), best 32 random bytes or more"), &o.jwtSecret},
 		{secret(textSetting("auth-jwks-url", &o.jwksURL, "", "URL", "accept JWTs signed by a key of this JSON Web Key Set (RS256, ES256, EdDSA)")), &o.jwksURL},
 		{textSetting("auth-public-key-file", &o.publicKeyFile, "", "FILE", "accept JWTs signed by the private half of the public key in this PEM file (RS256, ES256, EdDSA)"), &o.publicKeyFile},
 		{secret(textSetting("auth-webhook-url", &o.webhookURL, "", "URL", "ask this URL about every client")), &o.webhookURL},
@@ -55,9 +55,9 @@ func (o *authOptions) settings() []*setting {
 // still gets a warning.
 const minSecretBytes = 16
 
-func (o *authOptions) secretSetting() *setting {
+func (o *authOptions) secretSetting(usage string) *setting {
 	s := secret(textSetting("auth-jwt-secret", &o.jwtSecret, "", "SECRET",
-		"accept JWTs signed with this shared secret (HS256), best 32 random bytes or more; other users of the machine can see flags, so prefer the variable or the file"))
+		usage+"; other users of the machine can see flags, so prefer the variable or the file"))
 	s.set = func(text string) error {
 		if text != "" && len(text) < minSecretBytes {
 			return fmt.Errorf("has less than %d bytes and can be guessed: use 32 random ones", minSecretBytes)

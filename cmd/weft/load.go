@@ -30,7 +30,7 @@ func (o *loadOptions) settings() []*setting {
 		workloads = append(workloads, string(w))
 	}
 	own := []*setting{
-		secret(textSetting("url", &c.URL, "ws://127.0.0.1:8080", "URL", "server to put under load, ws://… or wss://…, any path and query (default ws://127.0.0.1:8080)")),
+		secret(textSetting("url", &c.URL, "ws://127.0.0.1:8080", "URL", "server to put under load, ws://… or wss://…, any path and query")),
 		switchSetting("allow-remote", &c.AllowRemote, "allow a server that is not on this machine"),
 		choiceSetting("workload", &o.workload, string(load.Document), "what the writers do: move blocks, move cursors, draw strokes, nothing, or move blocks in a large room that others join", workloads...),
 		countSetting("rooms", &c.Rooms, 1, 1, "rooms"),
@@ -58,7 +58,7 @@ func (o *loadOptions) settings() []*setting {
 	for _, s := range own {
 		s.flagOnly = true
 	}
-	return append(append(own, o.auth.secretSetting()), o.auth.claimSettings()...)
+	return append(append(own, o.auth.secretSetting("the server's secret, which signs a token for every client (HS256)")), o.auth.claimSettings()...)
 }
 
 func (p *program) load() *cli.Command {

@@ -108,7 +108,7 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	h.set(shuttingDown)
 	public.refuse()
 	if err = errors.Join(err, end()); err == nil {
-		log.Info("every room is saved")
+		log.Info("weft has ended in order", "store", o.store)
 	}
 	return err
 }

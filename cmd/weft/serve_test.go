@@ -213,6 +213,7 @@ func awaitClose(t *testing.T, conn net.Conn) (code int, reason string) {
 			t.Fatalf("waiting for a close: %v", err)
 		}
 		if frame.Header.OpCode == ws.OpClose {
+			conn.Close() // the server waits for it
 			status, reason := ws.ParseCloseFrameData(frame.Payload)
 			return int(status), reason
 		}
@@ -287,6 +288,7 @@ func TestDevelopmentMode(t *testing.T) {
 	conn := s.dial(t, "r", "anything")
 	send(t, conn, `{"type":"reconnect","lastTimestamp":0,"protocolVersion":2}`)
 	awaitText(t, conn, `"synced"`)
+	conn.Close()
 	if status, body, _ := get(t, s.admin, "/debug/pprof/"); status != http.StatusOK || !strings.Contains(body, "goroutine") {
 		t.Errorf("pprof: %d", status)
 	}
@@ -337,6 +339,32 @@ func TestAddressInUse(t *testing.T) {
 		if code := s.wait(t); code != exitFailed || !strings.Contains(s.log.String(), `"error":"`+setting+": listen tcp ") {
 			t.Errorf("status %d:\n%s", code, s.log)
 		}
+	}
+}
+
+// What cannot be saved is seen in /readyz while weft runs and in its exit
+// status at the end.
+func TestRoomsThatCannotBeSaved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := start(t, withSecret, "--data-dir", dir, "--save-interval", "10ms")
+	conn := s.dial(t, "a room", mint(t, "a room"))
+	awaitText(t, conn, `"clientCount"`) // the room is loaded
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	send(t, conn, `{"type":"patch","messageId":"m","documentPatches":[{"k/A":{"_exists":true}}]}`)
+	if _, ok := s.log.await("the room was not saved", s.status); !ok {
+		t.Fatalf("it was saved:\n%s", s.log)
+	}
+	if status, body, _ := get(t, s.admin, "/readyz"); status != http.StatusServiceUnavailable || !strings.HasPrefix(body, "1 room is not saved:\n\"a room\": ") {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if status, _, _ := get(t, s.admin, "/livez"); status != http.StatusOK {
+		t.Errorf("/livez: %d", status)
+	}
+	conn.Close()
+	if code := s.end(t); code != exitFailed || !strings.Contains(s.log.String(), "rooms that were not saved: 1") {
+		t.Errorf("status %d:\n%s", code, s.log)
 	}
 }
 

@@ -29,7 +29,7 @@ func (p *program) token() *cli.Command {
 	for _, s := range own {
 		s.flagOnly = true
 	}
-	settings := append(own, auth.secretSetting())
+	settings := append(own, auth.secretSetting("the server's secret, which signs the token (HS256)"))
 	settings = append(settings, auth.claimSettings()...)
 	return p.command("token", "print a token for a room, signed with the server's secret", &configFile{known: known()}, settings, func(context.Context) error {
 		if roomID == "" {
