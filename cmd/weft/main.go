@@ -11,6 +11,7 @@
 //   - serve.go, shutdown.go: the server from its start to its end
 //   - auth.go, store.go, log.go: its parts, as the settings choose them
 //   - public.go, admin.go: what the two listeners answer
+//   - memory.go: how much garbage may pile up
 //   - token.go, load.go, version.go: the other commands
 package main
 
@@ -23,6 +24,7 @@ import (
 )
 
 func main() {
+	tuneGC()
 	ctx, release := untilSignal(os.Exit)
 	defer release()
 	os.Exit(run(ctx, os.Args, os.Environ(), os.Stdout, os.Stderr))
