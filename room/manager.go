@@ -148,12 +148,11 @@ func (m *Manager) Room(ctx context.Context, id string) (*Room, error) {
 
 func (m *Manager) load(id string, l *loading) {
 	defer close(l.done)
-	config := m.config
-	if config.PerRoom != nil {
-		config.PerRoom(id, &config)
-		config = config.withDefaults()
+	config, snapshot, err := m.read(id)
+	var state *State
+	if err == nil {
+		state = NewState(snapshot, config.Limits) // before the lock: it takes a while for a large document
 	}
-	snapshot, err := m.read(config, id)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -165,23 +164,30 @@ func (m *Manager) load(id string, l *loading) {
 	case m.closed:
 		l.err = ErrClosed
 	default:
-		l.room = newRoom(m, id, config, snapshot)
+		l.room = newRoom(m, id, config, state)
 		m.stats.loads.Add(1)
 	}
 }
 
-func (m *Manager) read(config Config, id string) (s *Snapshot, err error) {
-	if config.Storage == nil {
-		return nil, nil
-	}
+// read finds out a room's config and reads what is stored.
+func (m *Manager) read(id string) (config Config, s *Snapshot, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("storage panicked: %T", p)
+			config, err = m.config, fmt.Errorf("storage or PerRoom panicked: %T", p)
 		}
 	}()
+	config = m.config
+	if config.PerRoom != nil {
+		config.PerRoom(id, &config)
+		config = config.withDefaults()
+	}
+	if config.Storage == nil {
+		return config, nil, nil
+	}
 	ctx, cancel := context.WithTimeout(m.ctx, config.StorageTimeout)
 	defer cancel()
-	return config.Storage.Load(ctx, id)
+	s, err = config.Storage.Load(ctx, id)
+	return config, s, err
 }
 
 // Connect adds a session to a room, which is loaded if need be. The errors are

@@ -64,11 +64,11 @@ type seat struct {
 	refresh      refresh
 }
 
-func newRoom(m *Manager, id string, config Config, s *Snapshot) *Room {
+func newRoom(m *Manager, id string, config Config, state *State) *Room {
 	r := &Room{
 		id: id, config: config, manager: m,
 		parsers: &m.parsers,
-		state:   NewState(s, config.Limits),
+		state:   state,
 		seats:   map[string]*seat{},
 	}
 	if limits := config.Limits.Limits; limits != m.config.Limits.Limits {

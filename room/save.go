@@ -36,6 +36,7 @@ type saver struct {
 
 	// guarded by room.mu
 	timer    *time.Timer
+	saving   bool          // and who saves sees to what changes meanwhile
 	took     time.Duration // by the last save
 	failures int           // in a row
 	err      error         // of the last save
@@ -57,7 +58,7 @@ func (s *saver) init(r *Room) {
 
 // changed sees to it that a change will be saved. The room is locked.
 func (s *saver) changed() {
-	if s.timer == nil && s.room.config.Storage != nil {
+	if s.timer == nil && !s.saving && s.room.config.Storage != nil {
 		s.timer = s.room.manager.after(max(s.room.config.SaveInterval, savingShare*s.took), s.due)
 	}
 }
@@ -91,12 +92,14 @@ func (s *saver) save(ctx context.Context) error {
 		return nil
 	}
 	snapshot := r.state.doc.Snapshot()
+	s.saving = true
 	r.mu.Unlock()
 
 	select {
 	case r.manager.savers <- struct{}{}:
 		defer func() { <-r.manager.savers }()
 	case <-ctx.Done():
+		s.gaveUp()
 		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.config.StorageTimeout)
@@ -120,11 +123,21 @@ func (s *saver) write(ctx context.Context, snapshot *Snapshot) (err error) {
 	return s.room.config.Storage.Save(ctx, id, snapshot)
 }
 
+// gaveUp leaves what there is to save to the next save.
+func (s *saver) gaveUp() {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	s.saving = false
+	if !s.room.closed {
+		s.changed()
+	}
+}
+
 func (s *saver) finished(snapshot *Snapshot, took time.Duration, err error) {
 	r := s.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.took = took
+	s.saving, s.took = false, took
 	if err == nil {
 		s.saved = snapshot.timestamp
 		r.manager.saved(r, took)
