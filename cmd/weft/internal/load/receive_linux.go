@@ -185,6 +185,10 @@ type fdWire struct {
 	deadline atomic.Int64
 }
 
+// longestWait bounds a write for which no deadline is set: a receiver that answers a ping must not
+// wait for ever for a server that does not read.
+const longestWait = 10 * time.Second
+
 // SetWriteDeadline never fails. Unlike a net.Conn's, it ends a write only that has to wait.
 func (w *fdWire) SetWriteDeadline(t time.Time) error {
 	if t.IsZero() {
@@ -198,6 +202,7 @@ func (w *fdWire) SetWriteDeadline(t time.Time) error {
 func (w *fdWire) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	began := time.Now()
 	written := 0
 	for {
 		if w.fd < 0 {
@@ -212,7 +217,8 @@ func (w *fdWire) Write(b []byte) (int, error) {
 		case err != syscall.EAGAIN:
 			return written, err
 		default:
-			if d := w.deadline.Load(); d != 0 && time.Now().UnixNano() > d {
+			d := w.deadline.Load()
+			if d != 0 && time.Now().UnixNano() > d || time.Since(began) > longestWait {
 				return written, os.ErrDeadlineExceeded
 			}
 			time.Sleep(sweepEvery) // the server does not read: let it

@@ -4,8 +4,8 @@
 //
 // Run is the way in: it connects clients (ramp.go), seeds their rooms (seed.go), lets writers send
 // at planned times (pace.go, workload.go), counts what every client receives (receive.go, client.go,
-// frames.go, scan.go) and returns a Report. It shares a machine with the server that it measures, so the
-// receiving path decodes no JSON and allocates nothing.
+// frames.go, scan.go) and returns a Report (report.go). It shares a machine with the server that it
+// measures, so the receiving path decodes no JSON and allocates nothing.
 package load
 
 import (
