@@ -41,6 +41,15 @@ type Effect struct {
 	Close *protocol.Close
 }
 
+// held is about how many bytes an effect keeps in memory until it is carried out.
+func (e *Effect) held() int {
+	if e.Diff != nil {
+		const perPage = 8
+		return len(e.Diff.presence) + perPage*len(e.Diff.snapshot.pages)
+	}
+	return e.Frame.Len()
+}
+
 // Diff is a patch message that is too large to be built on the spot: all that
 // was written after a timestamp. Whoever carries out effects builds it where
 // it stops nobody, and keeps what follows for the same session behind it.

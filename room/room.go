@@ -61,6 +61,7 @@ type seat struct {
 	waiting      []Effect
 	waitingBytes int
 	building     bool
+	closed       bool // its socket is; what comes until it leaves is dropped
 	refresh      refresh
 }
 
@@ -172,43 +173,54 @@ func (r *Room) tryApply(e Event) (effects []Effect, err error) {
 	return r.state.Apply(e), nil
 }
 
-// carryOut does what one effect says.
+// carryOut does what one effect says. Deliveries are counted once for all who
+// receive it: the number is every room's, and the processors' to fight over.
 func (r *Room) carryOut(e *Effect) {
+	sent := int64(0)
 	if e.To != "" {
 		if s := r.seats[e.To]; s != nil {
-			r.deliver(s, e)
+			sent += r.deliver(s, e)
 		}
-		return
-	}
-	for _, s := range r.order {
-		if s.id != e.Except {
-			r.deliver(s, e)
+	} else {
+		for _, s := range r.order {
+			if s.id != e.Except {
+				sent += r.deliver(s, e)
+			}
 		}
 	}
-	r.manager.stats.deliveries.Add(int64(len(r.order)))
+	r.manager.stats.deliveries.Add(sent)
 }
 
 // deliver hands one effect to a session's socket, or keeps it while a diff
-// that must go first is being built.
-func (r *Room) deliver(s *seat, e *Effect) {
+// that must go first is being built. It returns the number of messages that the
+// socket got.
+func (r *Room) deliver(s *seat, e *Effect) int64 {
 	switch {
+	case s.closed:
 	case e.Close != nil:
-		s.waiting, s.waitingBytes = nil, 0
-		s.socket.Close(*e.Close)
+		s.close(*e.Close)
 	case s.building:
-		if s.waitingBytes += e.Frame.Len(); s.waitingBytes > r.config.MaxWaitingBytes {
-			s.waiting, s.waitingBytes = nil, 0
+		if s.waitingBytes += e.held(); s.waitingBytes > r.config.MaxWaitingBytes {
 			r.manager.stats.slow.Add(1)
-			s.socket.Close(protocol.CloseSlowConsumer)
-			return
+			s.close(protocol.CloseSlowConsumer)
+			return 0
 		}
 		s.waiting = append(s.waiting, *e)
 	case e.Diff != nil:
 		s.building = true
-		r.manager.tasks.Go(func() { r.build(s, e.Diff) })
+		d := e.Diff // e is the state's, to be used again for the next event
+		r.manager.tasks.Go(func() { r.build(s, d) })
 	default:
 		s.socket.Send(e.Frame)
+		return 1
 	}
+	return 0
+}
+
+// close closes the socket, instead of whatever waits.
+func (s *seat) close(c protocol.Close) {
+	s.closed, s.waiting = true, nil
+	s.socket.Close(c)
 }
 
 // build builds a diff with the room unlocked, then lets out what waits for it.
@@ -220,17 +232,20 @@ func (r *Room) build(s *seat, d *Diff) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.building = false
-	if r.seats[s.id] != s {
+	if r.seats[s.id] != s || s.closed {
 		return
 	}
+	sent := int64(0)
 	if !frame.IsZero() {
 		s.socket.Send(frame)
+		sent++
 	}
 	waiting := s.waiting
 	s.waiting, s.waitingBytes = nil, 0
 	for i := range waiting {
-		r.deliver(s, &waiting[i])
+		sent += r.deliver(s, &waiting[i])
 	}
+	r.manager.stats.deliveries.Add(sent)
 }
 
 // leave removes a session, if the room still has it.

@@ -41,7 +41,7 @@ func TestOrderOfWhatSessionsAreSent(t *testing.T) {
 		if _, err := a.Info(); !errors.Is(err, ErrNoSession) {
 			t.Errorf("info of a session that left: %v", err)
 		}
-		if s := m.Stats(); s.Rooms != 1 || s.Sessions != 1 || s.Received != 4 || s.Loads != 1 || s.Deliveries != 10 {
+		if s := m.Stats(); s.Rooms != 1 || s.Sessions != 1 || s.Received != 4 || s.Loads != 1 || s.Deliveries != 11 {
 			t.Errorf("stats %+v", s)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weftsync/weft/room/protocol"
@@ -103,14 +104,15 @@ func (r *Room) refresh(s *seat, token string) {
 // authorize asks until no newer token has come.
 func (r *Room) authorize(s *seat, client, token string) {
 	for {
-		ctx, cancel := context.WithTimeout(r.manager.ctx, r.config.AuthorizeTimeout)
-		grant, err := s.refresh.authorize(TokenRefresh{Context: ctx, Room: r.id, Session: s.id, Client: client, Token: token})
-		cancel()
+		grant, err := r.ask(s, client, token)
 		if !r.authorized(s, grant, err) {
 			return
 		}
 		r.mu.Lock()
 		next := s.refresh.next
+		if r.seats[s.id] != s {
+			next = nil // nobody is left to be authorized
+		}
 		s.refresh.next = nil
 		s.refresh.running = next != nil
 		r.mu.Unlock()
@@ -119,6 +121,19 @@ func (r *Room) authorize(s *seat, client, token string) {
 		}
 		token = *next
 	}
+}
+
+// ask asks once and survives the authorizer's panic.
+func (r *Room) ask(s *seat, client, token string) (grant Grant, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the authorizer panicked: %T", p)
+			r.config.Logger.Error("an authorizer panicked", "room", r.id, "session", s.id, "panic", fmt.Sprintf("%T", p))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(r.manager.ctx, r.config.AuthorizeTimeout)
+	defer cancel()
+	return s.refresh.authorize(TokenRefresh{Context: ctx, Room: r.id, Session: s.id, Client: client, Token: token})
 }
 
 // authorized carries out one answer and reports whether the session stays.
