@@ -160,7 +160,7 @@ func TestBetterFailedSaveIsShownAndRepaired(t *testing.T) {
 	c := join(t, s, "r", "c")
 	c.mustPatch(t, "before", `[{"a/A":{"_exists":true,"n":1}}]`)
 	waitFor(t, "the first save", func() bool { return bytes.Contains(roomFile(t, dir, "r"), []byte(`"n":1`)) })
-	if n := s.metric(t, "weft_save_failures_total"); n != 0 {
+	if n := s.metric(t, "weft_room_save_failures_total"); n != 0 {
 		t.Errorf("%v saves failed before anything was wrong", n)
 	}
 
@@ -179,8 +179,11 @@ func TestBetterFailedSaveIsShownAndRepaired(t *testing.T) {
 	if code, _, err := get(s.admin + "/livez"); code != 200 {
 		t.Errorf("/livez says %d (%v): a full disk must not get the process killed", code, err)
 	}
-	if n := s.metric(t, "weft_save_failures_total"); n < 1 {
-		t.Errorf("weft_save_failures_total is %v", n)
+	if n := s.metric(t, "weft_room_save_failures_total"); n < 1 {
+		t.Errorf("weft_room_save_failures_total is %v", n)
+	}
+	if n := s.metric(t, "weft_rooms_unsaved"); n != 1 {
+		t.Errorf("weft_rooms_unsaved is %v while one room is", n)
 	}
 	// Meanwhile the room works.
 	c.mustPatch(t, "still", `[{"a/A":{"n":3}}]`)
@@ -193,6 +196,9 @@ func TestBetterFailedSaveIsShownAndRepaired(t *testing.T) {
 	}
 	waitFor(t, "the save to be made up for", func() bool { return bytes.Contains(roomFile(t, dir, "r"), []byte(`"n":3`)) })
 	awaitReady(t, s)
+	if n := s.metric(t, "weft_rooms_unsaved"); n != 0 {
+		t.Errorf("weft_rooms_unsaved is %v although all is saved", n)
+	}
 	c.mustPatch(t, "after", `[{"a/A":{"n":4}}]`)
 	waitFor(t, "saves to go on", func() bool { return bytes.Contains(roomFile(t, dir, "r"), []byte(`"n":4`)) })
 }

@@ -47,7 +47,8 @@ type step struct {
 	// Presence tells that Frames may set presence.
 	Presence bool
 
-	Cut bool // leave without a goodbye
+	// Leave: without a goodbye, or thrown out for text that is not UTF-8.
+	Cut, Broken bool
 }
 
 func (s step) String() string {
@@ -55,7 +56,7 @@ func (s step) String() string {
 	case stepJoin:
 		return fmt.Sprintf("join slot=%d client=%q write=%v path=%s defect=%q frames=%q", s.Slot, s.Client, s.Write, s.Path, s.Defect, s.Frames)
 	case stepLeave:
-		return fmt.Sprintf("leave slot=%d cut=%v", s.Slot, s.Cut)
+		return fmt.Sprintf("leave slot=%d cut=%v broken=%v", s.Slot, s.Cut, s.Broken)
 	case stepRefresh:
 		return fmt.Sprintf("refresh slot=%d write=%v defect=%q", s.Slot, s.Write, s.Defect)
 	default:
@@ -79,7 +80,8 @@ func generate(seed uint64, steps int) []step {
 		case n < 12 && slot != watcher:
 			s = g.join(slot)
 		case n < 18 && slot != watcher:
-			s = step{Kind: stepLeave, Slot: slot, Cut: g.chance(30)}
+			how := g.IntN(10)
+			s = step{Kind: stepLeave, Slot: slot, Cut: how < 3, Broken: how == 9}
 		case n < 23 && slot != watcher:
 			s = step{Kind: stepRefresh, Slot: slot, Write: g.chance(60)}
 			if g.chance(15) {
@@ -232,7 +234,15 @@ func (g generator) delta() string {
 	n := g.IntN(20)
 	runs := make([]string, g.IntN(4))
 	for i := range runs {
-		runs[i] = fmt.Sprintf("[%d,%s]", g.IntN(n+7)-3, g.numbers(g.IntN(6)))
+		offset := strconv.Itoa(g.IntN(n+7) - 3)
+		if g.chance(8) {
+			offset = pick(g, []string{"0.5", "-0", "1e18", "-1e9", "2e0", "1e-3"})
+		}
+		more := ""
+		if g.chance(4) {
+			more = "," + g.value(1)
+		}
+		runs[i] = "[" + offset + "," + g.numbers(g.IntN(6)) + more + "]"
 	}
 	mark := pick(g, []string{"1", "1", "1", "1", "1", "1", "1.0", "10e-1"})
 	length := strconv.Itoa(n)
@@ -245,11 +255,15 @@ func (g generator) delta() string {
 	if g.chance(6) {
 		mark = pick(g, []string{"2", "true", `"1"`, "null"})
 	}
-	return g.object([]string{
+	members := []string{
 		g.spell("__buf") + ":" + mark,
 		g.spell("len") + ":" + length,
 		g.spell("runs") + ":[" + strings.Join(runs, ",") + "]",
-	})
+	}
+	if g.chance(4) {
+		members = append(members, `"more":`+g.value(1))
+	}
+	return g.object(members)
 }
 
 func (g generator) numbers(n int) string {

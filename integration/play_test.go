@@ -15,7 +15,6 @@ type side struct {
 	srv     *server
 	room    string
 	clients [slots]*wsClient
-	closed  [slots]*closeInfo // how a slot's last socket ended, while nobody followed
 }
 
 // play drives one sequence on two servers in lockstep.
@@ -51,7 +50,7 @@ func (p *play) drop() {
 			if c != nil {
 				c.drop()
 			}
-			s.clients[slot], s.closed[slot] = nil, nil
+			s.clients[slot] = nil
 		}
 	}
 }
@@ -213,9 +212,12 @@ func (s *side) act(st step, frames []string, identity [slots]string, canWrite [s
 		s.clients[st.Slot] = c
 		s.write(c, frames, st.Split)
 	case stepLeave:
-		if st.Cut {
+		switch {
+		case st.Cut:
 			c.drop()
-		} else {
+		case st.Broken:
+			c.send("\"\xff\"")
+		default:
 			c.leave()
 		}
 		gone = true
@@ -273,14 +275,16 @@ func (s *side) collect(st step, got *outcome, identity [slots]string) error {
 			continue
 		}
 		s.clients[slot] = nil
-		if slot == st.Slot && (st.Kind == stepLeave || st.Kind == stepRefresh) {
-			// One who leaves hears the echo of his own goodbye, or nothing; and how a refused refresh
-			// closes the socket is not part of the protocol.
-			got.closed[slot] = &closeInfo{}
-			got.frames[slot] = nil
+		if slot != st.Slot {
+			continue
 		}
-		if slot == st.Slot && st.Defect == "forged" {
-			got.closed[slot].reason = "" // every authorizer has its own words
+		switch {
+		case st.Broken || st.Kind == stepJoin && st.Defect == "forged":
+			got.closed[slot] = &closeInfo{code: closed.code} // everyone has their own words for it
+		case st.Kind == stepLeave || st.Kind == stepRefresh:
+			// One who leaves hears the echo of his own goodbye, or nothing; and with which code a refused
+			// refresh closes the socket is not part of the protocol.
+			got.frames[slot], got.closed[slot] = nil, &closeInfo{}
 		}
 	}
 	return nil
