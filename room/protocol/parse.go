@@ -64,12 +64,19 @@ func (p *Parser) Parse(data []byte) (*Message, error) {
 		return m, nil
 	case errors.As(err, &violation):
 		return nil, violation
-	case strings.Contains(err.Error(), "max depth"):
+	case isTooDeep(err):
 		return nil, &Violation{"message", "message", "is nested too deeply"}
 	default:
 		m.Kind = Ignored
 		return m, nil
 	}
+}
+
+// isTooDeep looks at the reason alone: the whole error quotes the text, which may
+// say anything.
+func isTooDeep(err error) bool {
+	var syntax *jsontext.SyntacticError
+	return errors.As(err, &syntax) && syntax.Err != nil && syntax.Err.Error() == "exceeded max depth"
 }
 
 var errTrailing = errors.New("text after the message")
