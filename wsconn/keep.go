@@ -52,7 +52,7 @@ func (s *Server) check(c *conn) {
 	}
 	if sent := c.pingSent.Load(); sent != 0 {
 		switch {
-		case c.lastRead.Load() > sent:
+		case c.lastRead.Load() >= sent:
 			c.pingSent.Store(0)
 		case time.Duration(now-sent) > s.config.PongTimeout:
 			c.closeWith(protocol.CloseDeadPeer, closedDead)

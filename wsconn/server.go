@@ -234,10 +234,10 @@ func (s *Server) Shutdown(ctx context.Context, why protocol.Close) error {
 		open = append(open, c)
 	}
 	s.mu.Unlock()
-	s.cancel()
 	for _, c := range open {
 		c.Close(why)
 	}
+	s.cancel() // only now: a handshake that it ends must not say why first
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
