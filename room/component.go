@@ -142,6 +142,9 @@ func (c *component) merge(d *Document, fields []protocol.Field, timestamp int64)
 		}
 	}
 	rest := text.String()
+	if c.fields == nil {
+		c.fields = make([]field, 0, len(fields))
+	}
 	for i := range fields {
 		f := &fields[i]
 		var v value
