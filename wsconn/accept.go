@@ -14,10 +14,14 @@ import (
 
 // Socket is a WebSocket of any library.
 type Socket interface {
-	// Send sends one text message. It may block; it is never called twice at
-	// the same time. An error means that the socket is of no more use.
+	// Send sends one text message. It may block, but give it a deadline; it is
+	// never called twice at the same time. An error means that the socket is
+	// of no more use.
 	Send(text []byte) error
-	// Close sends a close frame and ends the socket.
+	// Close sends a close frame and ends the socket. It is called once, when
+	// what was sent before is out; that of a slow consumer comes while a Send
+	// is still stuck, and ends it. The reason fits a close frame. Close may
+	// wait for the peer, but not for OnClose.
 	Close(code int, reason string) error
 }
 
@@ -86,6 +90,7 @@ func (q *queuedSocket) Send(f protocol.Frame) {
 	if !q.admit(f.Text(), q.bound) {
 		q.drop()
 		q.closeLocked(protocol.CloseSlowConsumer)
+		q.endLocked() // what is being sent may be stuck
 		return
 	}
 	q.wakeLocked()
@@ -97,11 +102,25 @@ func (q *queuedSocket) Close(why protocol.Close) {
 	q.closeLocked(why)
 }
 
+// closeLocked begins the close. The session leaves at once, whatever becomes
+// of the socket.
 func (q *queuedSocket) closeLocked(why protocol.Close) {
 	if q.closing == nil {
+		why.Reason = fitReason(why.Reason)
 		q.closing = &why
+		q.client.tasks.Go(q.client.leave)
 		q.wakeLocked()
 	}
+}
+
+// endLocked tells the socket to close.
+func (q *queuedSocket) endLocked() {
+	if q.ended {
+		return
+	}
+	q.ended = true
+	why := *q.closing
+	q.client.tasks.Go(func() { _ = q.socket.Close(int(why.Code), why.Reason) })
 }
 
 func (q *queuedSocket) wakeLocked() {
@@ -122,16 +141,12 @@ func (q *queuedSocket) write() {
 		batch = q.take(batch[:0])
 		if len(batch) == 0 {
 			defer q.mu.Unlock()
-			q.writing = false
-			if q.closing == nil && err != nil {
-				q.closing = &protocol.Close{Code: protocol.CodeGoingAway, Reason: "the socket failed"}
+			if err != nil {
+				q.closeLocked(protocol.Close{Code: protocol.CodeGoingAway, Reason: "the socket failed"})
 			}
-			if why := q.closing; why != nil && !q.ended {
-				q.ended = true
-				q.client.tasks.Go(func() {
-					_ = q.socket.Close(int(why.Code), why.Reason)
-					q.client.leave()
-				})
+			q.writing = false
+			if q.closing != nil {
+				q.endLocked()
 			}
 			return
 		}

@@ -121,16 +121,20 @@ func (c *Connection) join(ctx context.Context, t target, request *http.Request) 
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		session.Leave()
 		return ErrConnectionClosed
 	}
-	for _, text := range c.pending {
-		session.Receive(text)
-	}
+	pending := c.pending
 	c.session, c.pending = session, nil
 	c.expireLocked(grant.Expires)
+	c.mu.Unlock()
+	// Unlocked, because the room may call the application back. Messages that
+	// come meanwhile wait until the session is ready.
+	for _, text := range pending {
+		session.Receive(text)
+	}
 	return nil
 }
 
@@ -236,6 +240,7 @@ func (c *Connection) OnMessage(text []byte) {
 		return
 	}
 	c.mu.Unlock()
+	<-c.ready // what came before is handled first
 	session.Receive(text)
 }
 
