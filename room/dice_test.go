@@ -69,6 +69,10 @@ func (d *dice) delta() string {
 		offset := pick(d, -300, -2, -1, 0, 0, 1, 2, 120, 126, 127, 128, 129, 250, n-1, n, n+1, 1<<30)
 		values := make([]string, d.roll(pick(d, 4, 4, 140)))
 		for i := range values {
+			if i > 3 { // enough was rolled for
+				values[i] = values[i-4]
+				continue
+			}
 			values[i] = pick(d, `7`, `1.25`, `-3`, `"s"`, `null`, `[1]`)
 		}
 		at := strconv.Itoa(offset)

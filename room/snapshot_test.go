@@ -97,6 +97,23 @@ func TestParseSnapshot(t *testing.T) {
 	}
 }
 
+// Other servers may have left data in a tombstone; who creates the component anew
+// does not get it back, but its timestamps stay.
+func TestTombstoneWithData(t *testing.T) {
+	s, err := ParseSnapshot([]byte(`{"timestamp":4,"state":{"a":{"_exists":false,"old":1,"kept":2}},"timestamps":{"a":{"_exists":4,"old":3,"kept":4}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := s.Document()
+	edit(t, doc, `[{"a":{"old":5}}]`)
+	edit(t, doc, `[{"a":{"_exists":true,"kept":{"__buf":1,"len":1,"runs":[]}}}]`)
+	recount(t, doc)
+	want := `{"timestamp":6,"state":{"a":{"_exists":true,"kept":[0]}},"timestamps":{"a":{"_exists":6,"old":3,"kept":6}}}`
+	if got := snapshotText(t, doc.Snapshot()); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
 func TestParseSnapshotKeepsNothingOfTheText(t *testing.T) {
 	text := []byte(`{"timestamp":1,"state":{"key":{"name":"value","list":[1]}},"timestamps":{"key":{"name":1},"only":{"stamp":1}}}`)
 	s, err := ParseSnapshot(text)
