@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +93,7 @@ func ExampleRoom_Connect() {
 	// to ada: {"type":"clientCount","count":1}
 	// to ada: {"type":"synced","timestamp":0}
 	// to ada: {"type":"ack","messageId":"1","timestamp":1}
-	// close ada: 1008 documentPatches[0] must be an object, not null
+	// close ada: 1008 documentPatches[0] must be an object
 	// 0 sessions, 1 key
 }
 
@@ -205,10 +206,8 @@ func ExampleRoom_SetPermission() {
 // A session carries metadata, JSON of the application's own: from its grant,
 // set by hand, or replaced on a refresh whose grant has some.
 func ExampleRoom_SetMetadata() {
-	refreshed := make(chan struct{})
 	rooms := room.NewManager(room.Config{
 		OnTokenRefresh: func(r room.TokenRefresh) (room.Grant, error) {
-			defer close(refreshed)
 			return room.Grant{Permission: room.ReadWrite, Metadata: json.RawMessage(`{"name":"Countess"}`)}, nil
 		},
 	})
@@ -233,12 +232,8 @@ func ExampleRoom_SetMetadata() {
 	show()
 
 	session.Receive([]byte(`{"type":"auth-refresh","token":"newer"}`))
-	<-refreshed
-	if err := rooms.CloseRoom(context.Background(), "other"); err != nil { // no such room: nothing to do
-		log.Fatal(err)
-	}
-	for info, _ := session.Info(); len(info.Metadata) > 20; info, _ = session.Info() {
-		time.Sleep(time.Millisecond) // the grant takes effect in a moment
+	for info, _ := session.Info(); strings.Contains(string(info.Metadata), "Ada"); info, _ = session.Info() {
+		time.Sleep(time.Millisecond) // the authorizer may take its time
 	}
 	show()
 	// Output:
