@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -19,7 +21,10 @@ func meet(t testing.TB, config wsconn.Config) (*client, *guest) {
 	rooms := newLobby()
 	config.Rooms = rooms
 	c := plug(t, newServer(t, config), who)
-	return c, next(t, rooms.guests)
+	g := next(t, rooms.guests)
+	c.send("hello") // which arrives when the session is ready
+	g.expect(t, "hello")
+	return c, g
 }
 
 func TestFramesSplitAtEveryByte(t *testing.T) {
@@ -80,6 +85,34 @@ func TestPingBetweenFragments(t *testing.T) {
 	longest := strings.Repeat("p", 125)
 	c.raw(frame(ws.OpPing, true, longest))
 	c.expectFrame(ws.OpPong, longest)
+}
+
+// Pauses, in which a quiet socket gives up what it can, cost nothing of what
+// comes: not between messages, nor frames, nor in the middle of either.
+func TestPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g := meet(t, wsconn.Config{PingInterval: time.Hour}) // a pong would split frames
+		closed := alive(c)
+		long := strings.Repeat("long ", 2000)
+		script := slices.Concat(
+			frame(ws.OpText, true, "one"), frame(ws.OpText, false, "tw"), frame(ws.OpContinuation, false, "o"),
+			frame(ws.OpContinuation, true, ""), frame(ws.OpText, true, long), frame(ws.OpText, true, "three"))
+		for _, size := range []int{1, 5, 9, 600, len(script)} {
+			for piece := range slices.Chunk(script[:60], size) {
+				c.raw(piece)
+				time.Sleep(5 * time.Second)
+			}
+			for piece := range slices.Chunk(script[60:], 3000) {
+				c.raw(piece)
+				time.Sleep(5 * time.Second)
+			}
+			g.expect(t, "one", "two", long, "three")
+		}
+		g.Socket.Close(closeRestart)
+		if body := <-closed; body != closeBody(1012, "server is restarting") {
+			t.Errorf("closed with %q", body)
+		}
+	})
 }
 
 func header(first byte, length uint64) []byte {

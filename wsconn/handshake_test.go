@@ -165,10 +165,10 @@ func TestRequestsThatAreNotUpgraded(t *testing.T) {
 			}
 		})
 	}
-	refused := values(t, reg, "weft_upgrades_refused_total")
-	if refused["origin"] != 3 || refused["bad_upgrade"] != 2 {
-		t.Errorf("refused: %v", refused)
-	}
+	until(t, "three refused for their origin and two as no upgrade", func() bool {
+		refused := values(t, reg, "weft_upgrades_refused_total")
+		return refused["origin"] == 3 && refused["bad_upgrade"] == 2
+	})
 }
 
 func TestTooManyConnections(t *testing.T) {
