@@ -132,29 +132,22 @@ func (q *queuedSocket) wakeLocked() {
 
 // write sends what is queued, and then the close, if there is one.
 func (q *queuedSocket) write() {
-	var batch [][]byte
 	for err := error(nil); ; {
 		q.mu.Lock()
 		if err != nil {
 			q.drop()
+			q.closeLocked(protocol.Close{Code: protocol.CodeGoingAway, Reason: "the socket failed"})
 		}
-		batch = q.take(batch[:0])
-		if len(batch) == 0 {
+		if q.empty() {
 			defer q.mu.Unlock()
-			if err != nil {
-				q.closeLocked(protocol.Close{Code: protocol.CodeGoingAway, Reason: "the socket failed"})
-			}
 			q.writing = false
 			if q.closing != nil {
 				q.endLocked()
 			}
 			return
 		}
+		text := q.pop()
 		q.mu.Unlock()
-		for _, text := range batch {
-			if err == nil {
-				err = q.socket.Send(text)
-			}
-		}
+		err = q.socket.Send(text)
 	}
 }

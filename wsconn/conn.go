@@ -1,7 +1,6 @@
 package wsconn
 
 import (
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,13 +16,14 @@ import (
 type conn struct {
 	// fixed after construction
 	server *Server
-	net    net.Conn
+	net    socket
 	client *Connection
 
 	// owned by the reader
 	in reader
 
-	// read by the keeper; nanoseconds since the server began
+	// read by the keeper; nanoseconds since the server began, and one, so that 0
+	// is never
 	lastRead   atomic.Int64 // something came in
 	pingSent   atomic.Int64 // 0: no ping is unanswered
 	lastPing   atomic.Int64
@@ -80,7 +80,7 @@ func (c *conn) closeLocked(why protocol.Close, reason closeReason) {
 		<-c.drained
 		// Nothing comes after the close frame. A peer that is told so need not
 		// wait for us, who may be past reading its answer.
-		if half, ok := c.net.(interface{ CloseWrite() error }); ok {
+		if half, ok := c.net.Conn.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
 		_ = c.net.SetReadDeadline(time.Now().Add(c.server.config.closeTimeout))
@@ -197,7 +197,7 @@ func (c *conn) interrupt() {
 		return // the deadline is the close's
 	}
 	_ = c.net.SetReadDeadline(time.Now())
-	if !c.writing && c.waiting == nil {
+	if !c.writing && c.slot == 0 {
 		c.queue = nil
 	}
 }

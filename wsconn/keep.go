@@ -52,7 +52,7 @@ func (s *Server) check(c *conn) {
 	}
 	if sent := c.pingSent.Load(); sent != 0 {
 		switch {
-		case c.lastRead.Load() >= sent:
+		case c.lastRead.Load() >= sent-1:
 			c.pingSent.Store(0)
 		case time.Duration(now-sent) > s.config.PongTimeout:
 			c.closeWith(protocol.CloseDeadPeer, closedDead)
@@ -61,7 +61,7 @@ func (s *Server) check(c *conn) {
 	}
 	if time.Duration(now-c.lastPing.Load()) >= s.config.PingInterval {
 		c.lastPing.Store(now)
-		c.pingSent.Store(now)
+		c.pingSent.Store(now + 1)
 		c.ping()
 	}
 }

@@ -128,7 +128,7 @@ func (r *reader) control(c *conn, h ws.Header) closeReason {
 func (r *reader) refuse(c *conn, why protocol.Close, reason closeReason) closeReason {
 	c.closeWith(why, reason)
 	for {
-		if _, err := c.net.Read(r.buf); err != nil {
+		if _, err := c.net.read(r.buf); err != nil {
 			return reason
 		}
 	}
@@ -261,7 +261,7 @@ var errQuiet = errors.New("the socket is quiet")
 // readSome reads what is there, or waits for it. It returns bytes or an error,
 // never both.
 func (c *conn) readSome(b []byte) (int, error) {
-	n, err := c.net.Read(b)
+	n, err := c.net.read(b)
 	if n > 0 {
 		c.lastRead.Store(c.server.now())
 		c.server.metrics.receivedBytes.Add(float64(n))

@@ -85,15 +85,16 @@ func (c Config) withDefaults() Config {
 // Server upgrades HTTP requests on any path to WebSocket and connects them to
 // rooms. It is an http.Handler, safe for concurrent use.
 type Server struct {
-	config  Config
-	metrics *metrics
-	began   time.Time
-	ctx     context.Context // ends when the server shuts down
-	cancel  context.CancelFunc
-	tasks   sync.WaitGroup // readers and handshakes
-	keeper  sync.WaitGroup
-	idle    chan struct{} // closed when the tasks have ended for good
-	ended   sync.Once
+	config   Config
+	metrics  *metrics
+	gatherer *gatherer
+	began    time.Time
+	ctx      context.Context // ends when the server shuts down
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup // readers and handshakes
+	keeper   sync.WaitGroup
+	idle     chan struct{} // closed when the tasks have ended for good
+	ended    sync.Once
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -116,12 +117,13 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s := &Server{config: c.withDefaults(), metrics: metrics, began: time.Now(), conns: map[*conn]struct{}{}, idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.gatherer = newGatherer(s, s.config.GatherDelay)
 	s.keeper.Go(s.keep)
 	return s, nil
 }
 
-// now is the time since the server began, in nanoseconds, never 0.
-func (s *Server) now() int64 { return int64(time.Since(s.began)) + 1 }
+// now is the time since the server began, in nanoseconds.
+func (s *Server) now() int64 { return int64(time.Since(s.began)) }
 
 // ServeHTTP upgrades the request. It returns when the session is there or has
 // been refused; the connection goes on without it.
@@ -183,7 +185,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) 
 	}
 	_ = nc.SetDeadline(time.Time{})
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	c := &conn{server: s, net: nc, in: newReader(early), drained: make(chan struct{})}
+	c := &conn{server: s, net: newSocket(nc), in: newReader(early), drained: make(chan struct{})}
 	c.client = newConnection(c, s.config.Rooms, s.config.Authorizer, s.config.TokenGrace, s.config.MaxMessageBytes, s.config.Logger)
 	now := s.now()
 	c.lastRead.Store(now)

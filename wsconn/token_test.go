@@ -130,6 +130,7 @@ func TestRefusedRefreshCloses(t *testing.T) {
 		if body := <-closed; body != closeBody(1008, "token is no duration") {
 			t.Errorf("closed with %q", body)
 		}
+		synctest.Wait()
 		if n := manager.Stats().Sessions; n != 0 {
 			t.Errorf("%d sessions", n)
 		}

@@ -2,7 +2,6 @@ package wsconn
 
 import (
 	"sync"
-	"time"
 )
 
 // outbox is what a socket has to write, and who writes it. It is guarded by
@@ -11,16 +10,17 @@ import (
 // There is at most one writer: whoever finds work and no writer starts one,
 // which goes on while there is work and ends when there is none.
 type outbox struct {
-	queue  [][]byte // frames
-	queued int      // bytes of queue that count against the bound
+	queue  [][]byte // frames, those before head gone
+	head   int
+	queued int // bytes of queue that count against the bound
 	// large is the length of one queued frame that does not count, so that a
 	// whole document may go out to a socket with a bound far below it, and
 	// edits may queue up behind. There is at most one.
 	large   int
 	answer  []byte // a pong to send before anything else
 	writing bool
-	waiting *time.Timer // until the gathering time is over; nil: not waiting
-	began   int64       // when the last write did, nanoseconds since the server began
+	slot    int64 // of the gatherer, in which it will be written; 0: it does not wait
+	began   int64 // when the last write did, nanoseconds since the server began
 }
 
 const (
@@ -29,10 +29,12 @@ const (
 	batchBytes = 64 << 10
 	// pieceBytes is how much of a large frame is written at a time: a write
 	// must make progress within the write timeout.
-	pieceBytes = 256 << 10
+	pieceBytes = 64 << 10
 	// largeShare: a frame that would take more than this part of the bound
 	// does not count against it.
 	largeShare = 8
+	// keepQueue is up to how many frames an empty queue's array is kept for.
+	keepQueue = 64
 )
 
 // admit queues a frame, or reports that there is no room for it.
@@ -45,120 +47,120 @@ func (o *outbox) admit(frame []byte, bound int) bool {
 	default:
 		o.queued += len(frame)
 	}
-	o.queue = append(o.queue, frame)
+	o.push(frame)
 	return true
 }
 
 // control queues a frame that always has room.
 func (o *outbox) control(frame []byte) {
 	o.queued += len(frame)
+	o.push(frame)
+}
+
+func (o *outbox) push(frame []byte) {
+	if o.head > keepQueue && o.head > len(o.queue)/2 {
+		n := copy(o.queue, o.queue[o.head:])
+		clear(o.queue[n:])
+		o.queue, o.head = o.queue[:n], 0
+	}
 	o.queue = append(o.queue, frame)
 }
 
-func (o *outbox) drop() {
-	o.queue, o.queued, o.large, o.answer = nil, 0, 0, nil
-}
-
-// take removes what the next write writes: a run of small frames, or one that
-// fills a write by itself.
-func (o *outbox) take(batch [][]byte) [][]byte {
-	if o.answer != nil {
-		batch = append(batch, o.answer)
-		o.answer = nil
+// pop removes the first frame.
+func (o *outbox) pop() []byte {
+	frame := o.queue[o.head]
+	o.queue[o.head] = nil // it may be large, and the queue's array lives on
+	o.head++
+	if o.large == len(frame) {
+		o.large = 0
+	} else {
+		o.queued -= len(frame)
 	}
-	n, size := 0, 0
-	for n < len(o.queue) && (n == 0 || size+len(o.queue[n]) <= batchBytes) {
-		size += len(o.queue[n])
-		if o.large == len(o.queue[n]) {
-			o.large = 0
-		} else {
-			o.queued -= len(o.queue[n])
-		}
-		n++
-	}
-	batch = append(batch, o.queue[:n]...)
-	if n == len(o.queue) {
-		// An idle socket keeps no queue, a busy one does not make a new one
-		// for every message.
-		clear(o.queue)
-		o.queue = o.queue[:0]
-		if cap(o.queue) > 64 {
+	if o.head == len(o.queue) {
+		o.queue, o.head = o.queue[:0], 0
+		if cap(o.queue) > keepQueue {
 			o.queue = nil
 		}
-	} else {
-		clear(o.queue[:n]) // what is written may be large, and the queue's array lives on
-		o.queue = o.queue[n:]
 	}
-	return batch
+	return frame
 }
 
-func (o *outbox) empty() bool { return len(o.queue) == 0 && o.answer == nil }
+func (o *outbox) drop() {
+	o.queue, o.head, o.queued, o.large, o.answer = nil, 0, 0, 0, nil
+}
+
+// take removes what the next write writes: a frame that fills a write by itself,
+// or a run of small ones, copied into the buffer. It returns how many.
+func (o *outbox) take(buffer *[]byte) (data []byte, frames int) {
+	data = (*buffer)[:0]
+	if o.answer != nil {
+		data, frames = append(data, o.answer...), 1
+		o.answer = nil
+	}
+	for ; o.head < len(o.queue); frames++ {
+		size := len(o.queue[o.head])
+		if len(data)+size <= batchBytes {
+			data = append(data, o.pop()...)
+			continue
+		}
+		if len(data) == 0 {
+			return o.pop(), 1 // alone, and not copied
+		}
+		break
+	}
+	*buffer = data
+	return data, frames
+}
+
+func (o *outbox) empty() bool { return o.head == len(o.queue) && o.answer == nil }
 
 // wakeLocked sees to it that the queue is written: at once if the socket has
 // been quiet or it is urgent, otherwise when the gathering time is over.
 func (c *conn) wakeLocked(urgent bool) {
 	switch {
 	case c.writing:
-	case c.waiting != nil:
-		if urgent && c.waiting.Stop() {
-			c.waiting = nil
-			c.startLocked() // in place of the timer's, which the tasks count
-			c.tasks.Done()
+	case urgent:
+		c.startLocked()
+	case c.slot == 0:
+		now := c.server.now()
+		if rest := c.server.gatherer.rest(c.began, now); rest > 0 {
+			c.slot = c.server.gatherer.wait(c, now, rest)
+		} else {
+			c.slot = c.server.gatherer.soon(c)
 		}
-	default:
-		rest := time.Duration(0)
-		if gather := c.server.config.GatherDelay; gather > 0 && !urgent {
-			rest = gather - time.Duration(c.server.now()-c.began)
-		}
-		if rest <= 0 {
-			c.startLocked()
-			return
-		}
-		c.gatherLocked(rest)
 	}
 }
 
 func (c *conn) startLocked() {
-	c.writing = true
-	c.tasks.Go(c.write)
+	c.writing, c.slot = true, 0
+	c.tasks.Go(func() { c.write(nil) })
 }
 
-func (c *conn) gatherLocked(d time.Duration) {
-	c.tasks.Add(1)
-	c.waiting = time.AfterFunc(d, func() {
-		defer c.tasks.Done()
-		c.mu.Lock()
-		c.waiting, c.writing = nil, true
-		c.mu.Unlock()
-		c.write()
-	})
-}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, batchBytes); return &b }}
 
-var (
-	batches = sync.Pool{New: func() any { return new([][]byte) }}
-	buffers = sync.Pool{New: func() any { b := make([]byte, 0, batchBytes+1<<10); return &b }}
-)
-
-// write writes until there is nothing left, or too little to write before the
-// gathering time is over.
-func (c *conn) write() {
-	batch := batches.Get().(*[][]byte)
-	defer batches.Put(batch)
-	*batch = (*batch)[:0]
-	for c.next(batch) {
-		if err := c.writeBatch(*batch); err != nil {
+// write is the writer: it writes what is left of a batch that was begun, and
+// goes on until there is nothing to write, or too little before the gathering
+// time is over.
+func (c *conn) write(rest []byte) {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	for begun := rest != nil; ; begun = true {
+		if err := c.writeAll(rest); err != nil {
 			c.mu.Lock()
 			c.drop()
 			_ = c.net.Close() // which the reader sees
 			c.mu.Unlock()
 		}
-		clear(*batch)
+		var more bool
+		if rest, more = c.next(buffer, begun); !more {
+			return
+		}
 	}
 }
 
-// next takes the next batch, or ends the writing. A batch that is not empty is
-// the one that has just been written.
-func (c *conn) next(batch *[][]byte) bool {
+// next takes the next batch, or ends the writing; begun says that this is not
+// the writer's first.
+func (c *conn) next(buffer *[]byte, begun bool) (data []byte, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.empty() {
@@ -167,46 +169,38 @@ func (c *conn) next(batch *[][]byte) bool {
 			c.isDrained = true
 			close(c.drained)
 		}
-		return false
+		return nil, false
 	}
 	now := c.server.now()
-	if len(*batch) > 0 && !c.closing && c.queued+c.large < batchBytes {
-		if rest := c.server.config.GatherDelay - time.Duration(now-c.began); rest > 0 {
-			c.writing = false
-			c.gatherLocked(rest)
-			return false
+	if begun && !c.closing && c.queued+c.large < batchBytes {
+		if rest := c.server.gatherer.rest(c.began, now); rest > 0 {
+			c.writing, c.slot = false, c.server.gatherer.wait(c, now, rest)
+			return nil, false
 		}
 	}
 	c.began = now
-	*batch = c.take((*batch)[:0])
-	return true
+	data, frames := c.take(buffer)
+	c.server.metrics.sent.Add(float64(frames))
+	return data, true
 }
 
-// writeBatch writes frames in one go, or a large one piece by piece.
-func (c *conn) writeBatch(batch [][]byte) error {
-	m := c.server.metrics
-	m.sent.Add(float64(len(batch)))
-	rest := batch[0]
-	if len(batch) > 1 {
-		buffer := buffers.Get().(*[]byte)
-		defer buffers.Put(buffer)
-		*buffer = (*buffer)[:0]
-		for _, frame := range batch {
-			*buffer = append(*buffer, frame...)
-		}
-		rest = *buffer
-	}
-	for len(rest) > 0 {
-		piece := rest[:min(len(rest), pieceBytes)]
-		c.writeSince.Store(c.server.now())
-		n, err := c.net.Write(piece)
+// writeAll writes to the socket, a piece at a time, for as long as each makes
+// progress.
+func (c *conn) writeAll(data []byte) error {
+	for len(data) > 0 {
+		c.writeSince.Store(c.server.now() + 1)
+		n, err := c.net.write(data[:min(len(data), pieceBytes)])
 		c.writeSince.Store(0)
-		m.writes.Inc()
-		m.sentBytes.Add(float64(n))
+		c.wrote(n)
 		if err != nil {
 			return err
 		}
-		rest = rest[n:]
+		data = data[n:]
 	}
 	return nil
+}
+
+func (c *conn) wrote(n int) {
+	c.server.metrics.writes.Inc()
+	c.server.metrics.sentBytes.Add(float64(n))
 }
