@@ -164,7 +164,7 @@ func (s *Server) begin(w http.ResponseWriter) bool {
 	case s.closed != nil:
 		s.metrics.refusals[refusedClosing].Inc()
 		http.Error(w, "server is restarting", http.StatusServiceUnavailable)
-	case len(s.conns)+s.arriving >= s.config.MaxConnections:
+	case s.connectionsLocked() >= s.config.MaxConnections:
 		s.metrics.refusals[refusedFull].Inc()
 		http.Error(w, "server has as many connections as it takes", http.StatusServiceUnavailable)
 	default:
@@ -217,12 +217,14 @@ func (s *Server) forget(c *conn) {
 	s.metrics.connections.Dec()
 }
 
-// Connections is the number of open sockets.
+// Connections is the number of sockets, those included that are on their way.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return s.connectionsLocked()
 }
+
+func (s *Server) connectionsLocked() int { return len(s.conns) + s.arriving }
 
 // Shutdown takes no more connections, closes those that are open, and waits for
 // them to end; if the context ends first it cuts them off and returns its error.
