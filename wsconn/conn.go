@@ -53,7 +53,11 @@ func (c *conn) Send(f protocol.Frame) {
 		c.closeLocked(protocol.CloseSlowConsumer, closedSlow)
 		return
 	}
-	c.wakeLocked(false)
+	if f.Soft() {
+		c.wakeLocked(soft)
+	} else {
+		c.wakeLocked(soon)
+	}
 }
 
 // Close sends what is queued, then the close frame, and ends the connection
@@ -95,7 +99,7 @@ func fitReason(reason string) string {
 func (c *conn) queueCloseLocked(frame []byte) {
 	c.closing = true
 	c.control(frame)
-	c.wakeLocked(true)
+	c.wakeLocked(urgent)
 }
 
 // cut ends the connection without a close frame, which would not get through.
@@ -108,7 +112,7 @@ func (c *conn) cut(reason closeReason) {
 		c.server.metrics.closes[reason].Inc()
 	}
 	_ = c.net.Close() // which the reader sees, and the writer if there is one
-	c.wakeLocked(true)
+	c.wakeLocked(urgent)
 }
 
 // closeWith is closeLocked for the reader, which found the reason.
@@ -161,7 +165,7 @@ func (c *conn) pong(body []byte) {
 	}
 	// One answer stands for all the pings that came while it waited.
 	c.answer = ws.MustCompileFrame(ws.NewPongFrame(body))
-	c.wakeLocked(true)
+	c.wakeLocked(urgent)
 }
 
 // read is the connection's life: it ends when the connection has.

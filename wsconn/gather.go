@@ -31,18 +31,17 @@ func newGatherer(s *Server, delay time.Duration) *gatherer {
 }
 
 // rest is how long a socket whose last write began at a time must still wait.
-func (g *gatherer) rest(began, now int64) time.Duration {
+func (g *gatherer) rest(began, now int64, u urgency) time.Duration {
 	if g.delay == 0 {
 		return 0
 	}
-	return g.delay - time.Duration(now-began)
+	return time.Duration(u)*g.delay - time.Duration(now-began)
 }
 
 // wait sees to it that a socket is written to, a time from now or up to a slot
 // later, and returns the number of the slot. The socket is locked.
 func (g *gatherer) wait(c *conn, now int64, d time.Duration) (number int64) {
-	almost := int64(g.slot) * 7 / 8 // not a whole slot for the sake of a moment
-	number = (now + int64(d) + almost) / int64(g.slot)
+	number = (now + int64(d) + int64(g.slot) - 1) / int64(g.slot)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.slots[number] = append(g.slots[number], c)

@@ -13,7 +13,7 @@ import (
 // goroutine for all costs less than a timer for each.
 func (s *Server) keep() {
 	shortest := min(s.config.PingInterval, s.config.PongTimeout, s.config.WriteTimeout)
-	tick := time.NewTicker(min(max(shortest/4, time.Millisecond), time.Second))
+	tick := time.NewTicker(min(max(shortest/4, time.Millisecond), quietAfter))
 	defer tick.Stop()
 	var open []*conn
 	for {
@@ -37,7 +37,7 @@ func (s *Server) keep() {
 
 // quietAfter is how long a socket has nothing to say before it is treated as
 // one of the many that only listen.
-const quietAfter = time.Second
+const quietAfter = 250 * time.Millisecond
 
 var pingFrame = ws.MustCompileFrame(ws.NewPingFrame(nil))
 
@@ -71,6 +71,6 @@ func (c *conn) ping() {
 	defer c.mu.Unlock()
 	if !c.closing {
 		c.control(pingFrame)
-		c.wakeLocked(true)
+		c.wakeLocked(urgent)
 	}
 }

@@ -1,6 +1,9 @@
 package wsconn
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // socket reads and writes a connection. On Linux it does so by system calls
 // that Go's scheduler is not told of: on a socket in non-blocking mode they are
@@ -8,34 +11,34 @@ import "net"
 // scheduler keeps its monitor thread awake, which on a server that wakes some
 // thousand times a second for a moment each costs a third of all it does.
 //
-// read, and write with writeNow, may each be used by one goroutine at a time.
+// Reads are made by one goroutine at a time, and so are writes.
 type socket struct {
 	net.Conn
-	reading, writing *rawOp // nil: use the Conn
+	raw syscall.RawConn // nil: use the Conn
 }
 
 // read reads what is there, or waits for it.
 func (s *socket) read(b []byte) (int, error) {
-	if s.reading == nil {
+	if s.raw == nil {
 		return s.Conn.Read(b)
 	}
-	return s.reading.do(b, true)
+	return rawRead(s.raw, b)
 }
 
 // write writes some of b; it waits until that is possible.
 func (s *socket) write(b []byte) (int, error) {
-	if s.writing == nil {
+	if s.raw == nil {
 		return s.Conn.Write(b)
 	}
-	return s.writing.do(b, true)
+	return rawWrite(s.raw, b, true)
 }
 
 // writeNow writes as much of b as is possible at once, which may be nothing. An
 // error is nothing, too: the next write will have it again.
 func (s *socket) writeNow(b []byte) int {
-	if s.writing == nil {
+	if s.raw == nil {
 		return 0
 	}
-	n, _ := s.writing.do(b, false)
+	n, _ := rawWrite(s.raw, b, false)
 	return n
 }

@@ -4,41 +4,56 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 )
 
 func newSocket(nc net.Conn) socket {
 	s := socket{Conn: nc}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		return s // TLS, a test's pipe
+	if tcp, ok := nc.(*net.TCPConn); ok { // and not TLS, or a test's pipe
+		if raw, err := tcp.SyscallConn(); err == nil {
+			s.raw = raw
+		}
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return s
-	}
-	s.reading = newRawOp(syscall.SYS_READ, raw.Read)
-	s.writing = newRawOp(syscall.SYS_WRITE, raw.Write)
 	return s
 }
 
-// rawOp is a read or a write, made once and used again and again: what it is
-// called with passes through its fields, since a function for every call would
-// be garbage for every call.
+func rawRead(raw syscall.RawConn, b []byte) (int, error) {
+	op := newRawOp(syscall.SYS_READ, b, true)
+	err := raw.Read(op.try)
+	n, err := op.end(err)
+	if n == 0 && err == nil && len(b) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func rawWrite(raw syscall.RawConn, b []byte, wait bool) (int, error) {
+	op := newRawOp(syscall.SYS_WRITE, b, wait)
+	return op.end(raw.Write(op.try))
+}
+
+// rawOp is a read or a write. It is used again and again, so that the function
+// that a syscall.RawConn wants is not made anew for every call.
 type rawOp struct {
+	try   func(fd uintptr) (done bool)
 	trap  uintptr
-	wait  func(func(uintptr) bool) error // calls try until it is done
-	try   func(uintptr) bool
 	b     []byte
-	block bool
+	wait  bool
 	n     int
 	errno syscall.Errno
 }
 
-func newRawOp(trap uintptr, wait func(func(uintptr) bool) error) *rawOp {
-	op := &rawOp{trap: trap, wait: wait}
+var rawOps = sync.Pool{New: func() any {
+	op := new(rawOp)
 	op.try = op.call
+	return op
+}}
+
+func newRawOp(trap uintptr, b []byte, wait bool) *rawOp {
+	op := rawOps.Get().(*rawOp)
+	op.trap, op.b, op.wait, op.n, op.errno = trap, b, wait, 0, 0
 	return op
 }
 
@@ -54,7 +69,7 @@ func (op *rawOp) call(fd uintptr) (done bool) {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			return !op.block
+			return !op.wait
 		default:
 			op.errno = errno
 			return true
@@ -62,17 +77,16 @@ func (op *rawOp) call(fd uintptr) (done bool) {
 	}
 }
 
-func (op *rawOp) do(b []byte, block bool) (int, error) {
-	op.b, op.block, op.n, op.errno = b, block, 0, 0
-	err := op.wait(op.try)
+// end returns what came of it and gives the op back.
+func (op *rawOp) end(err error) (int, error) {
+	n, errno := op.n, op.errno
 	op.b = nil
+	rawOps.Put(op)
 	switch {
 	case err != nil:
 		return 0, err
-	case op.errno != 0:
-		return 0, os.NewSyscallError("socket", op.errno)
-	case op.n == 0 && op.trap == syscall.SYS_READ && len(b) > 0:
-		return 0, io.EOF
+	case errno != 0:
+		return 0, os.NewSyscallError("socket", errno)
 	}
-	return op.n, nil
+	return n, nil
 }

@@ -2,11 +2,15 @@
 
 package wsconn
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 func newSocket(nc net.Conn) socket { return socket{Conn: nc} }
 
-// rawOp exists on Linux only.
-type rawOp struct{}
+// A socket has no raw side here.
 
-func (*rawOp) do([]byte, bool) (int, error) { panic("unreachable: there is no rawOp") }
+func rawRead(syscall.RawConn, []byte) (int, error) { return 0, syscall.ENOTSUP }
+
+func rawWrite(syscall.RawConn, []byte, bool) (int, error) { return 0, syscall.ENOTSUP }

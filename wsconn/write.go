@@ -16,11 +16,12 @@ type outbox struct {
 	// large is the length of one queued frame that does not count, so that a
 	// whole document may go out to a socket with a bound far below it, and
 	// edits may queue up behind. There is at most one.
-	large   int
-	answer  []byte // a pong to send before anything else
-	writing bool
-	slot    int64 // of the gatherer, in which it will be written; 0: it does not wait
-	began   int64 // when the last write did, nanoseconds since the server began
+	large    int
+	answer   []byte // a pong to send before anything else
+	writing  bool
+	slot     int64   // of the gatherer, in which it will be written; 0: it does not wait
+	patience urgency // with which it waits
+	began    int64   // when the last write did, nanoseconds since the server began
 }
 
 const (
@@ -114,16 +115,26 @@ func (o *outbox) take(buffer *[]byte) (data []byte, frames int) {
 
 func (o *outbox) empty() bool { return o.head == len(o.queue) && o.answer == nil }
 
+// urgency is how long what is queued may be gathered.
+type urgency int
+
+const (
+	urgent urgency = iota // not at all
+	soon                  // for the gathering time
+	soft                  // for twice that: presence
+)
+
 // wakeLocked sees to it that the queue is written: at once if the socket has
 // been quiet or it is urgent, otherwise when the gathering time is over.
-func (c *conn) wakeLocked(urgent bool) {
+func (c *conn) wakeLocked(u urgency) {
 	switch {
 	case c.writing:
-	case urgent:
+	case u == urgent:
 		c.startLocked()
-	case c.slot == 0:
+	case c.slot == 0 || u < c.patience:
+		c.patience = u
 		now := c.server.now()
-		if rest := c.server.gatherer.rest(c.began, now); rest > 0 {
+		if rest := c.server.gatherer.rest(c.began, now, u); rest > 0 {
 			c.slot = c.server.gatherer.wait(c, now, rest)
 		} else {
 			c.slot = c.server.gatherer.soon(c)
@@ -173,7 +184,8 @@ func (c *conn) next(buffer *[]byte, begun bool) (data []byte, more bool) {
 	}
 	now := c.server.now()
 	if begun && !c.closing && c.queued+c.large < batchBytes {
-		if rest := c.server.gatherer.rest(c.began, now); rest > 0 {
+		if rest := c.server.gatherer.rest(c.began, now, soon); rest > 0 {
+			c.patience = soon
 			c.writing, c.slot = false, c.server.gatherer.wait(c, now, rest)
 			return nil, false
 		}

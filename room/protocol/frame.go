@@ -10,7 +10,8 @@ const headerRoom = 10
 // text frame. Frames are immutable and may be shared; the zero Frame is no
 // message.
 type Frame struct {
-	buf []byte // headerRoom bytes, of which the last ones hold the header, then the text
+	buf  []byte // headerRoom bytes, of which the last ones hold the header, then the text
+	soft bool
 }
 
 // Text is the JSON text. The caller must not change it.
@@ -21,6 +22,10 @@ func (f Frame) Wire() []byte { return f.buf[headerRoom-headerLen(len(f.buf)-head
 
 // Len is the length of the text in bytes.
 func (f Frame) Len() int { return max(0, len(f.buf)-headerRoom) }
+
+// Soft reports whether the message is of presence only: a cursor that moved may
+// wait a little longer than an edit.
+func (f Frame) Soft() bool { return f.soft }
 
 // IsZero reports whether f is no message.
 func (f Frame) IsZero() bool { return f.buf == nil }
@@ -52,7 +57,7 @@ func Seal(buf []byte) Frame {
 		head[1] = 127
 		binary.BigEndian.PutUint64(head[2:], uint64(n))
 	}
-	return Frame{buf}
+	return Frame{buf: buf}
 }
 
 func headerLen(n int) int {

@@ -57,7 +57,9 @@ func Broadcast(clientID, document, presence []byte, timestamp int64) Frame {
 		b = append(b, `,"ephemeralPatches":`...)
 		b = append(b, presence...)
 	}
-	return Seal(append(b, '}'))
+	f := Seal(append(b, '}'))
+	f.soft = document == nil
+	return f
 }
 
 // BeginPatch begins a patch message: the caller appends its members, each
