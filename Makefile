@@ -74,6 +74,7 @@ lint: ## golangci-lint, if it is installed
 
 .PHONY: image
 image: build ## an image FROM scratch with nothing but bin/weft
+	mkdir -p bin/data
 	docker build -t weft .
 
 .PHONY: clean

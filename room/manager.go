@@ -39,6 +39,10 @@ type Config struct {
 	// Logger gets what an operator should know; nil means nothing is logged.
 	Logger *slog.Logger
 
+	// The callbacks of one room are called one at a time, in the order of what
+	// they tell, and may use the room. Clients of a room whose callbacks are a
+	// thousand calls behind wait until they have caught up.
+
 	// OnSessionRemoved, if set, is called after a session has left.
 	OnSessionRemoved func(*Room, SessionRemoved)
 	// OnDocumentPatch, if set, is called after a document has changed.
@@ -53,9 +57,6 @@ type Config struct {
 	// loaded: another storage, other callbacks. It must not set PerRoom.
 	PerRoom func(room string, c *Config)
 }
-
-// The callbacks of one room are called one at a time, in the order of what
-// they tell, and may use the room.
 
 func (c Config) withDefaults() Config {
 	c.SaveInterval = cmp.Or(c.SaveInterval, 2*time.Second)

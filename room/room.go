@@ -134,6 +134,9 @@ func (r *Room) applyLocked(e Event) {
 	if err != nil {
 		r.manager.stats.panics.Add(1)
 		r.config.Logger.Error("a message broke the room's engine; its sender is closed", "room", r.id, "session", e.Session, "panic", err)
+		if r.state.doc.timestamp != before {
+			r.saver.changed() // what was applied before it broke is in what others get
+		}
 		if s := r.seats[e.Session]; s != nil {
 			s.socket.Close(protocol.CloseInternal)
 			r.leaveLocked(s)

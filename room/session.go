@@ -54,6 +54,7 @@ func (s *localSession) Receive(text []byte) {
 		r.refresh(s.seat, m.Token)
 	case m.Kind != protocol.Ignored:
 		r.manager.stats.received.Add(1)
+		r.callbacks.wait(r.manager.ctx.Done())
 		r.apply(Event{Kind: Received, Session: s.seat.id, Message: m})
 	}
 	if len(text) < keepParserBelow {
