@@ -22,12 +22,11 @@ type conn struct {
 	// owned by the reader
 	in reader
 
-	// read by the keeper; nanoseconds since the server began, and one, so that 0
-	// is never
+	// read by the keeper; nanoseconds since the server began
 	lastRead   atomic.Int64 // something came in
-	pingSent   atomic.Int64 // 0: no ping is unanswered
 	lastPing   atomic.Int64
-	writeSince atomic.Int64 // a write has been under way since; 0: none is
+	pingSent   atomic.Int64 // plus one; 0: no ping is unanswered
+	writeSince atomic.Int64 // plus one; 0: no write is under way
 	grown      atomic.Bool  // the reader has handled messages since it began
 
 	// tasks are the writer, the gathering timer and the closer; the reader

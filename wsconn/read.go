@@ -23,7 +23,6 @@ type reader struct {
 
 	message    *[]byte // of which only a part is here; nil: none
 	fragmented bool    // frames of the message are still to come
-	binary     bool
 }
 
 const (
