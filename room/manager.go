@@ -23,6 +23,10 @@ type Config struct {
 	Storage Storage
 	// SaveInterval is how long after a change a room is saved. Default 2s.
 	SaveInterval time.Duration
+	// SavesAtOnce is how many rooms are being saved at the same time while
+	// nobody waits for it. Default 2, which leaves a disk and the processors
+	// to the clients; a storage behind a network may want more.
+	SavesAtOnce int
 	// StorageTimeout bounds one load or save. Default 30s.
 	StorageTimeout time.Duration
 	// IdleTimeout is how long a room without sessions stays in memory.
@@ -60,6 +64,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.SaveInterval = cmp.Or(c.SaveInterval, 2*time.Second)
+	c.SavesAtOnce = cmp.Or(c.SavesAtOnce, 2)
 	c.StorageTimeout = cmp.Or(c.StorageTimeout, 30*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
 	c.AuthorizeTimeout = cmp.Or(c.AuthorizeTimeout, defaultAuthorizeTimeout)
@@ -78,10 +83,11 @@ type Manager struct {
 	config  Config
 	parsers sync.Pool
 	stats   stats
-	// builders and savers bound how many rooms at once build a large diff and
-	// are being saved.
+	// builders, savers and flushers bound how many rooms at once build a
+	// large diff, and are being saved in the background or while somebody waits.
 	builders chan struct{}
 	savers   chan struct{}
+	flushers chan struct{}
 
 	ctx    context.Context // ends when the manager has closed
 	cancel context.CancelFunc
@@ -101,9 +107,10 @@ type loading struct {
 	err  error
 }
 
-// savesAtOnce is how many rooms are saved at the same time: enough to keep a
-// disk busy, few enough not to take a thread for every room.
-const savesAtOnce = 8
+// flushesAtOnce is how many rooms are saved at the same time when somebody waits
+// for it, as at the end: enough to keep a disk busy, few enough not to take a
+// thread for every room.
+const flushesAtOnce = 16
 
 // NewManager returns a manager without rooms.
 func NewManager(c Config) *Manager {
@@ -112,7 +119,8 @@ func NewManager(c Config) *Manager {
 		config:   c,
 		rooms:    map[string]*loading{},
 		builders: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		savers:   make(chan struct{}, savesAtOnce),
+		savers:   make(chan struct{}, c.SavesAtOnce),
+		flushers: make(chan struct{}, flushesAtOnce),
 	}
 	m.parsers.New = func() any { return protocol.NewParser(c.Limits.Limits) }
 	m.ctx, m.cancel = context.WithCancel(context.Background())

@@ -36,6 +36,7 @@ type saver struct {
 
 	// guarded by room.mu
 	timer    *time.Timer
+	queued   bool          // to be saved in its turn
 	saving   bool          // and who saves sees to what changes meanwhile
 	took     time.Duration // by the last save
 	failures int           // in a row
@@ -58,7 +59,7 @@ func (s *saver) init(r *Room) {
 
 // changed sees to it that a change will be saved. The room is locked.
 func (s *saver) changed() {
-	if s.timer == nil && !s.saving && s.room.config.Storage != nil {
+	if s.timer == nil && !s.saving && !s.queued && s.room.config.Storage != nil {
 		s.timer = s.room.manager.after(max(s.room.config.SaveInterval, savingShare*s.took), s.due)
 	}
 }
@@ -67,18 +68,33 @@ func (s *saver) due() {
 	r := s.room
 	r.mu.Lock()
 	s.timer = nil
-	closed := r.closed
+	closed := r.closed // then who closes it saves it
+	s.queued = !closed
 	r.mu.Unlock()
-	if !closed { // who closes it saves it
-		_ = s.save(r.manager.ctx) // logged, and tried again
+	if closed {
+		return
+	}
+	_ = s.save(r.manager.ctx, r.manager.savers) // logged, and tried again
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.queued = false
+	if r.state.doc.timestamp != s.saved && !r.closed {
+		s.changed()
 	}
 }
 
-// save saves what has changed since the last save.
-func (s *saver) save(ctx context.Context) error {
+// save saves what has changed since the last save, as one of as many at once as
+// there are slots.
+func (s *saver) save(ctx context.Context, slots chan struct{}) error {
 	r := s.room
 	if r.config.Storage == nil {
 		return nil
+	}
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	select {
 	case s.busy <- struct{}{}:
@@ -95,13 +111,6 @@ func (s *saver) save(ctx context.Context) error {
 	s.saving = true
 	r.mu.Unlock()
 
-	select {
-	case r.manager.savers <- struct{}{}:
-		defer func() { <-r.manager.savers }()
-	case <-ctx.Done():
-		s.gaveUp()
-		return ctx.Err()
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.config.StorageTimeout)
 	defer cancel()
 	start := time.Now()
@@ -121,16 +130,6 @@ func (s *saver) write(ctx context.Context, snapshot *Snapshot) (err error) {
 		return storage.SaveChanges(ctx, id, snapshot, s.saved)
 	}
 	return s.room.config.Storage.Save(ctx, id, snapshot)
-}
-
-// gaveUp leaves what there is to save to the next save.
-func (s *saver) gaveUp() {
-	s.room.mu.Lock()
-	defer s.room.mu.Unlock()
-	s.saving = false
-	if !s.room.closed {
-		s.changed()
-	}
 }
 
 func (s *saver) finished(snapshot *Snapshot, took time.Duration, err error) {
@@ -166,7 +165,7 @@ func (s *saver) finished(snapshot *Snapshot, took time.Duration, err error) {
 // Flush saves the room now, if it has changed. When it returns no error, all
 // that was acknowledged before the call is saved.
 func (r *Room) Flush(ctx context.Context) error {
-	if err := r.saver.save(ctx); err != nil {
+	if err := r.saver.save(ctx, r.manager.flushers); err != nil {
 		return fmt.Errorf("save room %q: %w", r.id, err)
 	}
 	return nil

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weftsync/weft/room/protocol"
@@ -202,9 +204,10 @@ func TestChangeDuringASave(t *testing.T) {
 	})
 }
 
-// A flush that runs out of time while other rooms are being saved leaves the room
-// to be saved in its turn.
-func TestFlushThatGivesUpWaiting(t *testing.T) {
+// A flush does not wait for rooms that are saved in the background, but for
+// other flushes; one that runs out of time leaves the room to be saved in its
+// turn.
+func TestFlushWaitsForFlushes(t *testing.T) {
 	storage := &fakeStorage{save: func(_ context.Context, room string, _ *Snapshot) error {
 		if room != "r" {
 			time.Sleep(10 * time.Second)
@@ -212,22 +215,41 @@ func TestFlushThatGivesUpWaiting(t *testing.T) {
 		return nil
 	}}
 	managed(t, Config{Storage: storage}, func(t *testing.T, m *Manager) {
-		for i := range savesAtOnce {
+		for i := range 2 * m.config.SavesAtOnce {
 			s, _ := connect(t, m, fmt.Sprint("slow", i), "c", ReadWrite)
 			receive(s, put)
 		}
 		s, _ := connect(t, m, "r", "c", ReadWrite)
 		pass(3 * time.Second)
 		receive(s, put)
+		began := time.Now()
+		if err := existing(t, m, "r").Flush(t.Context()); err != nil || time.Since(began) != 0 {
+			t.Errorf("error %v after %v", err, time.Since(began))
+		}
+		pass(time.Minute)
+
+		var flushes sync.WaitGroup
+		for i := range flushesAtOnce {
+			s, _ := connect(t, m, fmt.Sprint("slow", i), "c", ReadWrite)
+			receive(s, put)
+			slow := existing(t, m, fmt.Sprint("slow", i))
+			flushes.Go(func() {
+				if err := slow.Flush(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		receive(s, put)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := existing(t, m, "r").Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		receive(s, put)
+		flushes.Wait()
 		pass(10 * time.Second)
-		if storage.saved("r") != 2 {
-			t.Errorf("saved %d", storage.saved("r"))
+		if n := storage.saved("r"); n != 2 {
+			t.Errorf("saved %d", n)
 		}
 	})
 }
