@@ -173,6 +173,7 @@ func managed(t *testing.T, c Config, test func(t *testing.T, m *Manager)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := NewManager(c)
+		m.early = func(time.Duration) time.Duration { return 0 }
 		defer func() { _ = m.CloseAll(context.Background(), protocol.CloseRestart) }() // many tests have broken the storage
 		test(t, m)
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -93,7 +94,8 @@ type Manager struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // goroutines and timers of the manager and its rooms
 
-	beforeApply func(Event) // tests break the engine here
+	early       func(atMost time.Duration) time.Duration // by which a save comes before its time
+	beforeApply func(Event)                              // tests break the engine here
 
 	mu     sync.Mutex
 	rooms  map[string]*loading
@@ -121,6 +123,7 @@ func NewManager(c Config) *Manager {
 		builders: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		savers:   make(chan struct{}, c.SavesAtOnce),
 		flushers: make(chan struct{}, flushesAtOnce),
+		early:    func(atMost time.Duration) time.Duration { return rand.N(atMost + 1) },
 	}
 	m.parsers.New = func() any { return protocol.NewParser(c.Limits.Limits) }
 	m.ctx, m.cancel = context.WithCancel(context.Background())

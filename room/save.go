@@ -25,9 +25,10 @@ type ChangeStorage interface {
 	SaveChanges(ctx context.Context, room string, s *Snapshot, after int64) error
 }
 
-// saver saves a room some time after it changed: no more often than the
-// interval, and so that a room which takes long to save does not do little
-// else. A save that fails is tried again, ever less often.
+// saver saves a room some time after it changed: at the latest when the interval
+// is over, a little earlier by chance so that rooms which changed together are
+// not saved together, and so that a room which takes long to save does not do
+// little else. A save that fails is tried again, ever less often.
 type saver struct {
 	room *Room
 	// busy is held by who saves; it guards saved.
@@ -60,7 +61,7 @@ func (s *saver) init(r *Room) {
 // changed sees to it that a change will be saved. The room is locked.
 func (s *saver) changed() {
 	if s.timer == nil && !s.saving && !s.queued && s.room.config.Storage != nil {
-		s.timer = s.room.manager.after(max(s.room.config.SaveInterval, savingShare*s.took), s.due)
+		s.timer = s.room.manager.after(max(s.room.config.SaveInterval-s.room.manager.early(s.room.config.SaveInterval/4), savingShare*s.took), s.due)
 	}
 }
 

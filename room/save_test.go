@@ -357,3 +357,27 @@ func TestSavesContinueFromWhatWasLoaded(t *testing.T) {
 		}
 	})
 }
+
+// Rooms that changed together are not saved together, and none is saved late.
+func TestSavesAreSpread(t *testing.T) {
+	storage := &fakeStorage{}
+	managed(t, Config{Storage: storage, SaveInterval: 8 * time.Second}, func(t *testing.T, m *Manager) {
+		var asked time.Duration
+		m.early = func(atMost time.Duration) time.Duration { asked = atMost; return atMost }
+		s, _ := connect(t, m, "r", "c", ReadWrite)
+		receive(s, put)
+		if asked != 2*time.Second {
+			t.Errorf("up to %v early", asked)
+		}
+		pass(6 * time.Second)
+		if storage.saved("r") != 1 {
+			t.Error("it was not saved early")
+		}
+	})
+	m := NewManager(Config{})
+	for range 1000 {
+		if d := m.early(time.Second); d < 0 || d > time.Second {
+			t.Fatalf("early by %v", d)
+		}
+	}
+}

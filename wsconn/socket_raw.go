@@ -1,3 +1,5 @@
+//go:build linux && !386 && !s390x
+
 package wsconn
 
 import (
@@ -20,7 +22,7 @@ func newSocket(nc net.Conn) socket {
 }
 
 func rawRead(raw syscall.RawConn, b []byte) (int, error) {
-	op := newRawOp(syscall.SYS_READ, b, true)
+	op := newRawOp(syscall.SYS_RECVFROM, b, true)
 	err := raw.Read(op.try)
 	n, err := op.end(err)
 	if n == 0 && err == nil && len(b) > 0 {
@@ -30,7 +32,7 @@ func rawRead(raw syscall.RawConn, b []byte) (int, error) {
 }
 
 func rawWrite(raw syscall.RawConn, b []byte, wait bool) (int, error) {
-	op := newRawOp(syscall.SYS_WRITE, b, wait)
+	op := newRawOp(syscall.SYS_SENDTO, b, wait)
 	return op.end(raw.Write(op.try))
 }
 
@@ -61,7 +63,7 @@ func newRawOp(trap uintptr, b []byte, wait bool) *rawOp {
 // when the socket is ready.
 func (op *rawOp) call(fd uintptr) (done bool) {
 	for {
-		n, _, errno := syscall.RawSyscall(op.trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(op.b))), uintptr(len(op.b)))
+		n, _, errno := syscall.RawSyscall6(op.trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(op.b))), uintptr(len(op.b)), syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			op.n = int(n)
