@@ -45,6 +45,7 @@ vet:
 .PHONY: test-go
 test-go: ## the tests that need nothing but Go, and every benchmark once
 	go test -race -shuffle=on -timeout 10m ./...
+	go test -run TestSimulation -timeout 10m ./cluster
 	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./... > /dev/null
 
 .PHONY: test-deps

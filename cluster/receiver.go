@@ -1,0 +1,66 @@
+package cluster
+
+// bundle is what an owner tells one edge at a time about one partition.
+type bundle struct {
+	edge      string // whom it is for
+	owner     string // incarnation
+	number    uint64 // of the bundles in the edge's stream, from 1, whoever put them there: a gap tells that some are lost
+	partition int
+	epoch     uint64
+	upto      ID     // everything up to here has been told
+	confirmed uint64 // the last of the edge's batches that has been applied
+	expected  uint64 // the batch that is missing; 0: none
+	outputs   []output
+}
+
+// receiver is an edge's end of what owners tell it about one partition: it
+// passes on what is new, once and in order, whichever owner says it. It is a
+// pure state machine.
+type receiver struct {
+	epoch  uint64
+	seen   ID
+	rooms  map[string]int64 // the last timestamp of each room that has sessions here
+	guards guards
+}
+
+// heard is what a receiver makes of a bundle.
+type heard struct {
+	stale   bool     // it comes from an owner that is none any more
+	outputs []output // to be delivered
+	missing []string // rooms of which something is missing: their sessions must close
+}
+
+// accept takes a bundle. local reports whether a room has sessions here.
+func (r *receiver) accept(b *bundle, local func(room string) bool) heard {
+	if b.epoch < r.epoch && !r.guards.noEpochCheck {
+		return heard{stale: true}
+	}
+	r.epoch = max(r.epoch, b.epoch)
+	var h heard
+	lost := map[string]bool{}
+	for _, o := range b.outputs {
+		if !o.id.After(r.seen) || lost[o.room] {
+			continue // told before
+		}
+		if !local(o.room) {
+			delete(r.rooms, o.room)
+			continue
+		}
+		last, known := r.rooms[o.room]
+		if known && o.timestamp > last+1 && !r.guards.noContiguityCheck {
+			lost[o.room] = true
+			delete(r.rooms, o.room)
+			h.missing = append(h.missing, o.room)
+			continue
+		}
+		if r.rooms == nil {
+			r.rooms = map[string]int64{}
+		}
+		r.rooms[o.room] = max(last, o.timestamp)
+		h.outputs = append(h.outputs, o)
+	}
+	if b.upto.After(r.seen) {
+		r.seen = b.upto
+	}
+	return h
+}

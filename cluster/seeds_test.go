@@ -1,0 +1,5 @@
+//go:build !race
+
+package cluster
+
+const defaultSeeds = 10_000

@@ -1,0 +1,55 @@
+package room
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// A state that is restored from its checkpoint and snapshot goes on like the one
+// that was not.
+func TestRestoreState(t *testing.T) {
+	message := func(s *State, session, text string) []string {
+		m, err := protocol.NewParser(protocol.Limits{}).Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told(s.Apply(Event{Kind: Received, Session: session, Message: m}))
+	}
+	s := NewState(nil, Limits{})
+	for session, client := range map[string]string{"1": "a", "2": "a", "3": "b", "4": "c"} {
+		s.Apply(Event{Kind: Join, Session: session, Client: client, Grant: Grant{Permission: ReadWrite, Metadata: []byte(`{"n":` + session + `}`)}})
+	}
+	message(s, "3", `{"type":"patch","ephemeralPatches":[{"shared":{"_exists":true,"by":"b"},"gone":{"_exists":true}},{"gone":{"_exists":false}}]}`)
+	message(s, "1", `{"type":"patch","documentPatches":[{"k":{"_exists":true,"p":{"__buf":1,"len":3,"runs":[[1,[5]]]}}}],"ephemeralPatches":[{"shared":{"_exists":true,"by":"a"}}]}`)
+
+	restored := RestoreState(s.Document().Snapshot(), s.Checkpoint(), Limits{})
+	if !reflect.DeepEqual(restored.Checkpoint(), s.Checkpoint()) {
+		t.Errorf("\n got %+v\nwant %+v", restored.Checkpoint(), s.Checkpoint())
+	}
+	for _, step := range []func(*State) []string{
+		func(s *State) []string {
+			return message(s, "4", `{"type":"reconnect","lastTimestamp":0,"protocolVersion":2}`)
+		},
+		func(s *State) []string {
+			return message(s, "4", `{"type":"patch","messageId":"m","ephemeralPatches":[{"shared":{"x":1}}],"documentPatches":[{"k":{"p":{"__buf":1,"len":4,"runs":[]}}}]}`)
+		},
+		func(s *State) []string { return told(s.Apply(Event{Kind: Leave, Session: "2"})) },
+		func(s *State) []string { return told(s.Apply(Event{Kind: Leave, Session: "1"})) },
+		func(s *State) []string {
+			return message(s, "4", `{"type":"reconnect","lastTimestamp":1,"protocolVersion":2}`)
+		},
+	} {
+		if want, got := step(s), step(restored); !reflect.DeepEqual(got, want) {
+			t.Errorf("\n got %q\nwant %q", got, want)
+		}
+	}
+}
+
+func told(effects []Effect) (list []string) {
+	for _, e := range effects {
+		list = append(list, e.To+"/"+e.Except+" "+string(e.Frame.Text()))
+	}
+	return list
+}
