@@ -158,32 +158,40 @@ func (p *Parser) message(m *Message) error {
 	default:
 		return p.dec.SkipValue()
 	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return err
-	}
 	var f faults
-	for p.dec.PeekKind() != '}' {
-		name, err := p.name()
-		if err != nil {
-			return err
-		}
+	err := p.each(func(name []byte) error {
 		member := members[string(name)]
 		if member == nil {
-			if err := p.dec.SkipValue(); err != nil {
-				return err
-			}
-			continue
+			return p.dec.SkipValue()
 		}
 		p.violation, p.member, p.index, p.key = nil, member.name, -1, nil
-		if err := member.read(p, m); err != nil {
-			return err
-		}
+		err := member.read(p, m)
 		f.set(member, p.violation)
-	}
-	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return f.judge(m)
+}
+
+// each reads an object; f reads the value of a name, which is in its canonical
+// spelling.
+func (p *Parser) each(f func(name []byte) error) error {
+	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	}
+	for p.dec.PeekKind() != '}' {
+		name, err := p.value()
+		if err == nil {
+			err = f(Canonical(name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := p.dec.ReadToken()
+	return err
 }
 
 // wrong notes the first violation of the member being read; the rest of the
@@ -217,15 +225,6 @@ func shorten(quoted []byte) string {
 func (p *Parser) skipWrong(place, problem string) error {
 	p.wrong(place, problem)
 	return p.dec.SkipValue()
-}
-
-// name reads an object's next name, in its canonical spelling.
-func (p *Parser) name() ([]byte, error) {
-	raw, err := p.value()
-	if err != nil {
-		return nil, err
-	}
-	return Canonical(raw), nil
 }
 
 // value reads the next value and returns it as a part of the text.

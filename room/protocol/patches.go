@@ -44,15 +44,8 @@ func (p *Parser) patch(l *List, patch *ComponentPatches) error {
 	if p.dec.PeekKind() != '{' {
 		return p.skipWrong("", "must be an object")
 	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return err
-	}
 	var seen names
-	for p.dec.PeekKind() != '}' {
-		key, err := p.name()
-		if err != nil {
-			return err
-		}
+	err := p.each(func(key []byte) error {
 		p.key = key
 		at := seen.find(key, len(*patch), func(i int) []byte { return (*patch)[i].Key })
 		var c *ComponentPatch
@@ -62,12 +55,9 @@ func (p *Parser) patch(l *List, patch *ComponentPatches) error {
 			*patch, c = extend(*patch)
 		}
 		c.Key, c.Exists, c.Fields = key, Updates, c.Fields[:0]
-		if err := p.component(l, c); err != nil {
-			return err
-		}
-	}
+		return p.component(l, c)
+	})
 	p.key = nil
-	_, err := p.dec.ReadToken()
 	return err
 }
 
@@ -78,15 +68,8 @@ func (p *Parser) component(l *List, c *ComponentPatch) error {
 	if p.dec.PeekKind() != '{' {
 		return p.skipWrong("", "must be an object")
 	}
-	if _, err := p.dec.ReadToken(); err != nil {
-		return err
-	}
 	var seen names
-	for p.dec.PeekKind() != '}' {
-		name, err := p.name()
-		if err != nil {
-			return err
-		}
+	return p.each(func(name []byte) (err error) {
 		at := seen.find(name, len(c.Fields), func(i int) []byte { return c.Fields[i].Name })
 		var f *Field
 		if at >= 0 {
@@ -115,27 +98,19 @@ func (p *Parser) component(l *List, c *ComponentPatch) error {
 				c.Exists = Deletes
 			}
 		}
-	}
-	_, err := p.dec.ReadToken()
-	return err
+		return nil
+	})
 }
 
 // object reads a field's value that is an object, which is a buffer delta if
 // its __buf is the number 1. That may be said after the rest, and to any other
 // object len and runs mean nothing, so faults count only at the end.
 func (p *Parser) object(f *Field) error {
-	if _, err := p.dec.ReadToken(); err != nil {
-		return err
-	}
-	start := int(p.dec.InputOffset()) - 1
 	before := p.violation
 	var lenFault, runsFault *Violation
 	marked, hasLen, hasRuns := false, false, false
-	for p.dec.PeekKind() != '}' {
-		name, err := p.name()
-		if err != nil {
-			return err
-		}
+	end := int(p.dec.InputOffset())
+	err := p.each(func(name []byte) (err error) {
 		p.violation = nil
 		switch string(name) {
 		case `"__buf"`:
@@ -153,15 +128,13 @@ func (p *Parser) object(f *Field) error {
 		default:
 			err = p.dec.SkipValue()
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return err
+	})
 	p.violation = before
-	if _, err := p.dec.ReadToken(); err != nil {
+	if err != nil {
 		return err
 	}
-	f.Value = p.data[start:p.dec.InputOffset()]
+	f.Value = valueAfter(p.data, end, int(p.dec.InputOffset()))
 	f.IsDelta = marked
 	switch {
 	case !marked || p.violation != nil:
@@ -175,6 +148,15 @@ func (p *Parser) object(f *Field) error {
 		p.violation = runsFault
 	}
 	return nil
+}
+
+// valueAfter is the value of a name that ends at one place and itself ends at
+// another: what is between them, without the colon and white space.
+func valueAfter(data []byte, from, to int) []byte {
+	for data[from] != '{' {
+		from++
+	}
+	return data[from:to]
 }
 
 func member(name []byte, rest string) string { return "[" + shorten(name) + "]" + rest }
