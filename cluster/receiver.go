@@ -5,7 +5,6 @@ type bundle struct {
 	edge      string // whom it is for
 	owner     string // incarnation
 	number    uint64 // of the bundles in the edge's stream, from 1, whoever put them there: a gap tells that some are lost
-	partition int
 	epoch     uint64
 	upto      ID     // everything up to here has been told
 	confirmed uint64 // the last of the edge's batches that has been applied

@@ -53,13 +53,7 @@ func RestoreState(snapshot *Snapshot, sessions []SessionState, limits Limits) *S
 	s := NewState(snapshot, limits)
 	parser := protocol.NewParser(s.limits.Limits)
 	for _, x := range sessions {
-		c := s.clients[x.Client]
-		if c == nil {
-			c = &client{id: x.Client, quoted: protocol.AppendQuoted(nil, x.Client)}
-			s.clients[x.Client] = c
-		}
-		c.sessions++
-		s.sessions[x.ID] = &session{client: c, grant: x.Grant}
+		c := s.enter(x.ID, x.Client, x.Grant)
 		if x.Presence != nil {
 			c.presence = restorePresence(parser, x.Presence)
 			s.present = append(s.present, c)

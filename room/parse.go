@@ -23,13 +23,18 @@ var ErrBadSnapshot = errors.New("unreadable snapshot")
 func ParseSnapshot(data []byte) (*Snapshot, error) {
 	l := &loader{
 		data: data,
-		dec:  jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
+		dec:  newDecoder(data),
 		doc:  newDocument(),
 	}
 	if err := l.snapshot(); err != nil {
 		return nil, fmt.Errorf("%w: at byte %d: %w", ErrBadSnapshot, l.dec.InputOffset(), err)
 	}
 	return l.doc.Snapshot(), nil
+}
+
+// newDecoder takes JSON apart as leniently as messages are: see [protocol.Parser].
+func newDecoder(text []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
 type loader struct {

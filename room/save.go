@@ -79,7 +79,13 @@ func (s *saver) due() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.queued = false
-	if r.state.doc.timestamp != s.saved && !r.closed {
+	s.rearm()
+}
+
+// rearm sees to it that what has changed during a save will be saved. The room
+// is locked.
+func (s *saver) rearm() {
+	if s.room.state.doc.timestamp != s.saved && !s.room.closed {
 		s.changed()
 	}
 }
@@ -145,9 +151,7 @@ func (s *saver) finished(snapshot *Snapshot, took time.Duration, err error) {
 			r.config.Logger.Info("the room is saved again", "room", r.id, "failures", s.failures)
 		}
 		s.failures, s.err = 0, nil
-		if r.state.doc.timestamp != s.saved && !r.closed {
-			s.changed()
-		}
+		s.rearm()
 		return
 	}
 	if s.failures == 0 {

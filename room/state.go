@@ -147,18 +147,24 @@ func (s *State) join(e Event) {
 		s.close(e.Session, protocol.CloseRoomFull)
 		return
 	}
-	c := s.clients[e.Client]
-	if c == nil {
-		c = &client{id: e.Client, quoted: protocol.AppendQuoted(nil, e.Client)}
-		s.clients[e.Client] = c
-	}
-	c.sessions++
-	s.sessions[e.Session] = &session{client: c, grant: e.Grant}
+	c := s.enter(e.Session, e.Client, e.Grant)
 	if presence := s.othersPresence(c); presence != nil {
 		b := appendPresence(protocol.BeginPatch(nobody, len(presence)), presence)
 		s.send(e.Session, protocol.Seal(append(b, '}')))
 	}
 	s.broadcast("", protocol.ClientCount(len(s.sessions)))
+}
+
+// enter adds a session to its client, which may be new.
+func (s *State) enter(id, clientID string, grant Grant) *client {
+	c := s.clients[clientID]
+	if c == nil {
+		c = &client{id: clientID, quoted: protocol.AppendQuoted(nil, clientID)}
+		s.clients[clientID] = c
+	}
+	c.sessions++
+	s.sessions[id] = &session{client: c, grant: grant}
+	return c
 }
 
 // leave removes a session. Presence belongs to the client and goes with the

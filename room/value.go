@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"unicode/utf16"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/weftsync/weft/room/protocol"
 )
 
@@ -73,7 +72,7 @@ func isFalsy(raw string) bool {
 // elements takes a JSON list apart: its first elements, most at most, so that a
 // short delta on a long list costs no more than what stays.
 func elements(raw string, most int) (list [][]byte) {
-	d := jsontext.NewDecoder(bytes.NewBufferString(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d := newDecoder([]byte(raw))
 	if _, err := d.ReadToken(); err != nil {
 		return nil
 	}

@@ -67,9 +67,7 @@ func (h *health) troubles() []string {
 			break
 		}
 		why, _, _ := strings.Cut(r.Err.Error(), "\n")
-		if len(why) > maxErrorShown {
-			why = strings.ToValidUTF8(why[:maxErrorShown], "") + "…"
-		}
+		why = cut(why, maxErrorShown)
 		lines = append(lines, fmt.Sprintf("%q: %s, since %s, failed %d times", r.Room, why, r.Since.UTC().Format(time.RFC3339), r.Failures))
 	}
 	return lines

@@ -45,7 +45,7 @@ func (p *program) run(ctx context.Context, args []string, commands ...*cli.Comma
 		OnUsageError:   p.usageError,
 		Action: func(_ context.Context, cmd *cli.Command) error {
 			if cmd.Args().Present() {
-				return settingError{fmt.Errorf("there is no command %q: see weft --help", cut(cmd.Args().First()))}
+				return settingError{fmt.Errorf("there is no command %q: see weft --help", cut(cmd.Args().First(), maxShown))}
 			}
 			return settingError{errors.New("nothing to do: see weft --help")}
 		},
@@ -115,9 +115,9 @@ func (p *program) usageError(_ context.Context, cmd *cli.Command, err error, _ b
 	}
 	text := err.Error()
 	if flag, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		text = fmt.Sprintf("there is no flag --%s: see %s --help", cut(flag), cmd.FullName())
+		text = fmt.Sprintf("there is no flag --%s: see %s --help", cut(flag, maxShown), cmd.FullName())
 	} else if flag, ok := strings.CutPrefix(text, "flag needs an argument: "); ok {
-		text = fmt.Sprintf("%s needs a value", cut(flag))
+		text = fmt.Sprintf("%s needs a value", cut(flag, maxShown))
 	}
 	return settingError{errors.New(text)}
 }

@@ -155,7 +155,7 @@ func (f *configFile) take(root *yaml.Node) error {
 		key, value := root.Content[i], root.Content[i+1]
 		at := slices.IndexFunc(f.known, func(s *setting) bool { return s.name == key.Value && !s.flagOnly })
 		if at < 0 {
-			return fmt.Errorf("line %d: unknown setting %q", key.Line, cut(key.Value))
+			return fmt.Errorf("line %d: unknown setting %q", key.Line, cut(key.Value, maxShown))
 		}
 		if _, twice := f.values[key.Value]; twice {
 			return fmt.Errorf("line %d: %s is there twice", key.Line, key.Value)
@@ -204,9 +204,10 @@ func yamlError(err error) error {
 	return errors.New("is not YAML")
 }
 
-func cut(s string) string {
-	if len(s) > maxShown {
-		return strings.ToValidUTF8(s[:maxShown], "") + "…"
+// cut shows no more of a text than n bytes.
+func cut(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "") + "…"
 	}
 	return s
 }
