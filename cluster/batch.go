@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
 )
 
 // itemKind tells the items of a log apart.
@@ -15,8 +16,10 @@ const (
 	itemJoin     itemKind = iota + 1 // Client, Grant
 	itemLeave                        //
 	itemMessage                      // Text
-	itemRegrant                      // Grant
+	itemRegrant                      // Grant, of which an empty permission changes none; Ask
 	itemEdgeGone                     // Session holds the edge's incarnation; no room
+	itemSessions                     // Ask; no session
+	itemDisconnect                   // Close, Ask
 )
 
 // item is one thing that an edge tells a room.
@@ -27,6 +30,16 @@ type item struct {
 	client  string
 	grant   room.Grant // without Expires: the edge sees to that
 	text    []byte
+	close   protocol.Close
+	ask     uint64 // a question's number at its edge, which waits for a reply; 0: none
+}
+
+// itemOverhead is about what an item takes in memory beside its texts.
+const itemOverhead = 128
+
+// size is how many bytes an item keeps while it waits.
+func (it *item) size() int {
+	return itemOverhead + len(it.room) + len(it.session) + len(it.client) + len(it.text) + len(it.grant.Metadata)
 }
 
 // batch is one entry of a partition's log: what one edge had to tell since its
@@ -57,8 +70,14 @@ func appendBatch(b []byte, x *batch) []byte {
 			b = appendGrant(b, it.grant)
 		case itemRegrant:
 			b = appendGrant(b, it.grant)
+			b = binary.AppendUvarint(b, it.ask)
 		case itemMessage:
 			b = appendText(b, it.text)
+		case itemSessions:
+			b = binary.AppendUvarint(b, it.ask)
+		case itemDisconnect:
+			b = appendClose(b, it.close)
+			b = binary.AppendUvarint(b, it.ask)
 		}
 	}
 	return b
@@ -76,14 +95,18 @@ func appendGrant(b []byte, g room.Grant) []byte {
 	return appendText(append(b, 1), []byte(g.Metadata))
 }
 
-var errBatch = errors.New("unreadable log entry")
+func appendClose(b []byte, c protocol.Close) []byte {
+	return appendText(binary.AppendUvarint(b, uint64(c.Code)), c.Reason)
+}
+
+var errEncoding = errors.New("unreadable encoding")
 
 // parseBatch reads what appendBatch wrote. The texts of the messages are parts
 // of data.
 func parseBatch(data []byte) (x batch, err error) {
 	r := reader{data: data}
 	if v := r.byte(); v != batchVersion && r.err == nil {
-		return x, fmt.Errorf("%w: version %d", errBatch, v)
+		return x, fmt.Errorf("%w: version %d", errEncoding, v)
 	}
 	x.edge = string(r.text())
 	x.number = r.uint()
@@ -96,6 +119,12 @@ func parseBatch(data []byte) (x batch, err error) {
 			it.grant = r.grant()
 		case itemRegrant:
 			it.grant = r.grant()
+			it.ask = r.uint()
+		case itemSessions:
+			it.ask = r.uint()
+		case itemDisconnect:
+			it.close = r.close()
+			it.ask = r.uint()
 		case itemMessage:
 			it.text = r.text()
 		case itemLeave, itemEdgeGone:
@@ -118,7 +147,7 @@ type reader struct {
 
 func (r *reader) fail() {
 	if r.err == nil {
-		r.err = errBatch
+		r.err = errEncoding
 	}
 	r.data = nil
 }
@@ -152,6 +181,10 @@ func (r *reader) text() []byte {
 	s := r.data[:n:n]
 	r.data = r.data[n:]
 	return s
+}
+
+func (r *reader) close() protocol.Close {
+	return protocol.Close{Code: uint16(r.uint()), Reason: string(r.text())}
 }
 
 func (r *reader) grant() room.Grant {

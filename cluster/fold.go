@@ -1,8 +1,8 @@
 package cluster
 
 import (
-	"errors"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weftsync/weft/room"
@@ -14,23 +14,44 @@ import (
 // same log say the same things, whoever of them is the owner, and when.
 type fold struct {
 	limits   room.Limits
-	load     func(room string) (*roomCheckpoint, error)
-	stored   func() []string // the rooms whose checkpoints have sessions
-	parser   *protocol.Parser
 	rooms    map[string]*roomFold
-	edges    map[string]uint64 // the number of the last batch of each edge
-	position ID                // of the last entry that was applied
+	edges    map[string]edgeMark
+	position ID                  // of the last entry that was applied
+	base     partitionCheckpoint // where the log begins
+	source   source
+	parser   *protocol.Parser
 	guards   guards
+
+	// What broke the engine, see broken.go.
+	tries       map[place]int
+	only        string           // if set, what concerns other rooms is passed over
+	beforeApply func(room.Event) // tests break the engine here
 }
 
-// roomFold is one room.
-type roomFold struct {
-	state   *room.State
-	applied ID                // the last entry that changed it
-	saved   ID                // the last entry that its checkpoint has
-	homes   map[string]string // session → edge
-	perEdge map[string]int    // sessions
+// source is where a fold gets what is not in the log's next entry.
+type source interface {
+	// load reads a room's checkpoint, nil if there is none. An error says
+	// that it is unreadable: other trouble is waited out.
+	load(room string) (*roomCheckpoint, error)
+	// live lists the rooms whose checkpoints have sessions.
+	live() []string
+	// history yields the log's entries after base up to a place, that included.
+	history(base, upto ID, yield func(ID, *batch))
+	// broke tells that an item has broken the engine, for the how manieth time.
+	broke(at place, room, session string, tries int)
 }
+
+// edgeMark is what an owner remembers of an edge.
+type edgeMark struct {
+	number uint64 // of its last batch
+	// gone is when its sessions were sent off, in the log's milliseconds; 0:
+	// they were not. Whatever comes of it later is passed over.
+	gone uint64
+}
+
+// rememberGone is for how long an edge that was sent off is remembered, in the
+// log's milliseconds: much longer than anything of it could still be on its way.
+const rememberGone = 3600_000
 
 // roomCheckpoint is a room at a place in the log.
 type roomCheckpoint struct {
@@ -38,6 +59,7 @@ type roomCheckpoint struct {
 	snapshot *room.Snapshot
 	sessions []room.SessionState
 	homes    map[string]string // session → edge
+	stored   any               // what the storage wants to know at the next save
 }
 
 // output is what one entry of the log makes the owner tell one edge.
@@ -50,6 +72,8 @@ type output struct {
 	frame  protocol.Frame
 	diff   *room.Diff
 	close  *protocol.Close
+	grant  *room.Grant // what the session may do from here on
+	reply  *reply      // of no session, but to a question of the edge
 	// joined says that the session is in the room from here on: what comes
 	// before in the log is not for it.
 	joined bool
@@ -58,11 +82,18 @@ type output struct {
 	timestamp int64
 }
 
+// reply answers a question that an edge has asked through the log.
+type reply struct {
+	ask      uint64
+	found    bool // the session that it was about
+	sessions []room.SessionInfo
+}
+
 // partitionCheckpoint is what is known of a partition beside its rooms, at the
 // place up to which the log has been trimmed.
 type partitionCheckpoint struct {
 	position ID
-	edges    map[string]uint64
+	edges    map[string]edgeMark
 }
 
 // guards can be taken away, one by one, by tests that show what for they are.
@@ -70,15 +101,21 @@ type guards struct {
 	noBatchCheck, noEpochCheck, noContiguityCheck, noTrimBound bool
 }
 
-func newFold(limits room.Limits, start partitionCheckpoint, load func(string) (*roomCheckpoint, error), stored func() []string) *fold {
-	edges := maps.Clone(start.edges)
+func newFold(limits room.Limits, base partitionCheckpoint, s source) *fold {
+	edges := maps.Clone(base.edges)
 	if edges == nil {
-		edges = map[string]uint64{}
+		edges = map[string]edgeMark{}
 	}
 	return &fold{
-		limits: limits, load: load, stored: stored, parser: protocol.NewParser(limits.Limits),
-		rooms: map[string]*roomFold{}, edges: edges, position: start.position,
+		limits: limits, source: s, parser: protocol.NewParser(limits.Limits),
+		rooms: map[string]*roomFold{}, edges: edges, position: base.position, base: base,
+		tries: map[place]int{},
 	}
+}
+
+// checkpoint is what is known of the partition beside its rooms, as of now.
+func (f *fold) checkpoint() partitionCheckpoint {
+	return partitionCheckpoint{position: f.position, edges: maps.Clone(f.edges)}
 }
 
 // verdict is what an owner thinks of a batch.
@@ -93,19 +130,19 @@ const (
 // apply applies the entry and returns what to tell whom, in order.
 func (f *fold) apply(id ID, b *batch) ([]output, verdict) {
 	f.position = id
-	last := f.edges[b.edge]
+	mark := f.edges[b.edge]
 	if !f.guards.noBatchCheck {
 		switch {
-		case b.number <= last:
+		case b.number <= mark.number:
 			return nil, duplicate
-		case b.number > last+1:
+		case b.number > mark.number+1:
 			return nil, gap
 		}
 	}
-	f.edges[b.edge] = b.number
+	f.edges[b.edge] = edgeMark{number: b.number}
 	var out []output
 	for i := range b.items {
-		out = append(out, f.item(id, b.edge, &b.items[i])...)
+		out = append(out, f.tryItem(place{id, i}, b.edge, &b.items[i])...)
 	}
 	return out, applied
 }
@@ -114,131 +151,42 @@ func (f *fold) item(id ID, edge string, it *item) []output {
 	if it.kind == itemEdgeGone {
 		return f.edgeGone(id, it.session)
 	}
+	if f.only != "" && it.room != f.only {
+		return nil
+	}
 	r, err := f.room(it.room)
 	if err != nil {
 		why := protocol.Close{Code: protocol.CodeInternal, Reason: "room cannot be loaded"}
-		return []output{{id: id, edge: edge, room: it.room, to: it.session, close: &why}}
+		out := []output{{id: id, edge: edge, room: it.room, to: it.session, close: &why}}
+		if it.ask != 0 {
+			out[0] = output{id: id, edge: edge, room: it.room, reply: &reply{ask: it.ask}}
+		}
+		return out
 	}
 	if !id.After(r.saved) {
 		return nil // the checkpoint has it
 	}
-	e := room.Event{Session: it.session, Client: it.client, Grant: it.grant}
-	switch it.kind {
-	case itemJoin:
-		if _, known := r.homes[it.session]; known {
-			return nil
-		}
-		e.Kind = room.Join
-		r.homes[it.session] = edge
-		r.perEdge[edge]++
-	case itemLeave:
-		e.Kind = room.Leave
-		r.forget(it.session)
-	case itemRegrant:
-		e.Kind = room.Regrant
-	case itemMessage:
-		m, err := f.parser.Parse(it.text)
-		if violation := (*protocol.Violation)(nil); errors.As(err, &violation) {
-			why := violation.Close()
-			out := []output{{id: id, edge: edge, room: it.room, to: it.session, close: &why, timestamp: r.state.Document().Timestamp()}}
-			r.forget(it.session)
-			return append(out, f.event(id, it.room, r, room.Event{Kind: room.Leave, Session: it.session})...)
-		}
-		e.Kind, e.Message = room.Received, m
-	}
-	if e.Kind != room.Join {
-		if _, _, known := r.state.Session(it.session); !known {
-			if it.kind == itemLeave {
-				return nil
-			}
-			// It has left by the word of somebody else, who took its edge for
-			// dead; the client comes back.
-			why := protocol.CloseRestart
-			return []output{{id: id, edge: edge, room: it.room, to: it.session, close: &why, timestamp: r.state.Document().Timestamp()}}
-		}
-	}
-	out := f.event(id, it.room, r, e)
-	if e.Kind == room.Join {
-		joined := output{id: id, edge: edge, room: it.room, to: it.session, joined: true, timestamp: r.state.Document().Timestamp()}
-		out = append([]output{joined}, out...)
-	}
-	return out
-}
-
-// event applies one event to a room and addresses its effects.
-func (f *fold) event(id ID, name string, r *roomFold, e room.Event) []output {
-	r.applied = id
-	effects := r.state.Apply(e)
-	timestamp := r.state.Document().Timestamp()
-	var out []output
-	var closed []string
-	for i := range effects {
-		x := &effects[i]
-		o := output{id: id, room: name, to: x.To, except: x.Except, frame: x.Frame, diff: x.Diff, close: x.Close, timestamp: timestamp}
-		if x.To != "" {
-			o.edge = r.homes[x.To]
-			if o.edge != "" {
-				out = append(out, o)
-			}
-			if x.Close != nil {
-				closed = append(closed, x.To)
-			}
-			continue
-		}
-		for _, edge := range slices.Sorted(maps.Keys(r.perEdge)) {
-			if r.perEdge[edge] == 1 && r.homes[x.Except] == edge {
-				continue // the sender is alone there
-			}
-			o.edge = edge
-			out = append(out, o)
-		}
-	}
-	for _, session := range closed {
-		if _, _, known := r.state.Session(session); known {
-			r.forget(session)
-			out = append(out, f.event(id, name, r, room.Event{Kind: room.Leave, Session: session})...)
-		} else {
-			r.forget(session)
-		}
-	}
-	return out
-}
-
-func (r *roomFold) forget(session string) {
-	edge, known := r.homes[session]
-	if !known {
-		return
-	}
-	delete(r.homes, session)
-	if r.perEdge[edge]--; r.perEdge[edge] == 0 {
-		delete(r.perEdge, edge)
-	}
+	return r.item(f, id, edge, it)
 }
 
 // edgeGone lets all sessions of a dead edge leave, in an order that all agree on.
 // The edge is told, in case that it only slept: its clients come back.
 func (f *fold) edgeGone(id ID, edge string) []output {
-	for _, name := range f.stored() {
-		_, _ = f.room(name) // one that cannot be loaded has no sessions that hear of it
+	f.edges[edge] = edgeMark{number: math.MaxUint64, gone: max(1, id.MS)}
+	for other, mark := range f.edges {
+		if mark.gone != 0 && mark.gone+rememberGone < id.MS {
+			delete(f.edges, other)
+		}
+	}
+	for _, name := range f.source.live() {
+		if f.only == "" || f.only == name {
+			_, _ = f.room(name) // one that cannot be loaded has no sessions that hear of it
+		}
 	}
 	var out []output
 	for _, name := range slices.Sorted(maps.Keys(f.rooms)) {
-		r := f.rooms[name]
-		if r.perEdge[edge] == 0 || !id.After(r.saved) {
-			continue
-		}
-		var gone []string
-		for session, home := range r.homes {
-			if home == edge {
-				gone = append(gone, session)
-			}
-		}
-		slices.Sort(gone)
-		for _, session := range gone {
-			why := protocol.CloseRestart
-			out = append(out, output{id: id, edge: edge, room: name, to: session, close: &why, timestamp: r.state.Document().Timestamp()})
-			r.forget(session)
-			out = append(out, f.event(id, name, r, room.Event{Kind: room.Leave, Session: session})...)
+		if r := f.rooms[name]; r.perEdge[edge] > 0 && id.After(r.saved) {
+			out = append(out, r.edgeGone(f, id, edge)...)
 		}
 	}
 	return out
@@ -249,33 +197,11 @@ func (f *fold) room(name string) (*roomFold, error) {
 	if r := f.rooms[name]; r != nil {
 		return r, nil
 	}
-	c, err := f.load(name)
+	c, err := f.source.load(name)
 	if err != nil {
 		return nil, err
 	}
-	r := &roomFold{homes: map[string]string{}, perEdge: map[string]int{}}
-	if c == nil {
-		c = &roomCheckpoint{}
-	}
-	r.state = room.RestoreState(c.snapshot, c.sessions, f.limits)
-	r.applied, r.saved = c.applied, c.applied
-	for session, edge := range c.homes {
-		r.homes[session] = edge
-		r.perEdge[edge]++
-	}
+	r := newRoomFold(name, c, f.limits)
 	f.rooms[name] = r
 	return r, nil
 }
-
-// checkpoint is the room as it is now.
-func (r *roomFold) checkpoint() *roomCheckpoint {
-	return &roomCheckpoint{
-		applied:  r.applied,
-		snapshot: r.state.Document().Snapshot(),
-		sessions: r.state.Checkpoint(),
-		homes:    maps.Clone(r.homes),
-	}
-}
-
-// dirty reports whether the room has changed since its checkpoint.
-func (r *roomFold) dirty() bool { return r.applied.After(r.saved) }

@@ -34,10 +34,6 @@ func (s *sender) add(it item) {
 	s.size += it.size()
 }
 
-func (it *item) size() int {
-	return len(it.room) + len(it.session) + len(it.client) + len(it.text) + len(it.grant.Metadata)
-}
-
 // take returns the batch to append now, or nil: there is none, or one is being
 // appended. The caller must tell the outcome.
 func (s *sender) take() *batch {

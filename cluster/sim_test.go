@@ -117,6 +117,9 @@ func (w *world) run(steps int) error {
 // step lets somebody do something.
 func (w *world) step() error {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if w.chance(10) {
+		w.learn(n)
+	}
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	switch p := w.rng.IntN(1000); {
 	case p < 250:
@@ -262,7 +265,7 @@ func (w *world) address(o *simOwner, n *node, from string, id ID, outputs []outp
 	for _, edge := range slices.Sorted(maps.Keys(byEdge)) {
 		b := bundle{edge: edge, owner: n.edge.inc, epoch: o.epoch, upto: id, outputs: byEdge[edge]}
 		if edge == from {
-			b.confirmed = o.fold.edges[from]
+			b.confirmed = o.fold.edges[from].number
 			if v == gap {
 				b.expected = b.confirmed + 1
 			}
@@ -416,7 +419,7 @@ func (w *world) ownerTrims(n *node) {
 		n.own = nil
 		return
 	}
-	w.base = partitionCheckpoint{position: o.fold.position, edges: maps.Clone(o.fold.edges)}
+	w.base = o.fold.checkpoint()
 	w.log = slices.DeleteFunc(w.log, func(e entry) bool { return !e.id.After(w.base.position) })
 	w.note("%s (epoch %d) trims to %s", n.edge.inc, o.epoch, w.base.position)
 }
@@ -436,11 +439,23 @@ func (w *world) claim(n *node) {
 }
 
 func (w *world) newFold() *fold {
-	f := newFold(room.Limits{}, w.base,
-		func(name string) (*roomCheckpoint, error) { return w.rooms[name], nil },
-		func() []string { return slices.Sorted(maps.Keys(w.rooms)) })
+	f := newFold(room.Limits{}, w.base, simSource{w})
 	f.guards = w.guards
 	return f
+}
+
+// simSource is the world as an owner reads it.
+type simSource struct{ w *world }
+
+func (s simSource) load(name string) (*roomCheckpoint, error) { return s.w.rooms[name], nil }
+func (s simSource) live() []string                            { return slices.Sorted(maps.Keys(s.w.rooms)) }
+func (s simSource) broke(place, string, string, int)          {}
+func (s simSource) history(base, upto ID, yield func(ID, *batch)) {
+	for _, e := range s.w.log {
+		if b, err := parseBatch(e.data); err == nil && e.id.After(base) && !e.id.After(upto) {
+			yield(e.id, &b)
+		}
+	}
 }
 
 // handOff lets the owner finish what it has begun and release.
@@ -467,6 +482,14 @@ func (w *world) crash(n *node) {
 		n.edge.sessions[session].closed()
 	}
 	w.boot(n)
+}
+
+// learn lets a node find out that it was taken for dead: it begins anew.
+func (w *world) learn(n *node) {
+	if n.up && !n.paused && w.gone[n.edge.inc] {
+		w.note("%s learns that it was sent off", n.edge.inc)
+		w.crash(n)
+	}
 }
 
 // sendOff lets an owner tell the log that an edge is gone: one that is, or one
@@ -522,7 +545,7 @@ func (w *world) loseTail() {
 		w.rooms[name] = r.checkpoint()
 		r.saved = r.applied
 	}
-	w.base = partitionCheckpoint{position: o.fold.position, edges: maps.Clone(o.fold.edges)}
+	w.base = o.fold.checkpoint()
 	w.log = slices.DeleteFunc(w.log, func(e entry) bool { return !e.id.After(w.base.position) })
 }
 
@@ -533,6 +556,9 @@ func (w *world) rest() error {
 		n.paused = false
 	}
 	w.sendOff()
+	for _, n := range w.nodes {
+		w.learn(n)
+	}
 	for round := range 60 {
 		if n := w.owner; w.free || n.own == nil || n.own.epoch != w.epoch {
 			for _, n := range w.nodes {
