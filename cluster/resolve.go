@@ -1,0 +1,205 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	gossipPort    = 7946            // of addresses that name none
+	lookupTimeout = 3 * time.Second // for one host name
+)
+
+// lookupFunc finds the addresses of a host name.
+type lookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
+
+func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// joinNames are the host:port at which other nodes may be found, as they were
+// set. A host name stands for all its addresses at the time of asking.
+type joinNames struct {
+	names  []joinName
+	lookup lookupFunc
+}
+
+type joinName struct {
+	text string // as it was set
+	host string
+	port uint16
+}
+
+// parseJoin reads the setting join. An entry without a port gets gossipPort.
+func parseJoin(entries []string, lookup lookupFunc) (joinNames, error) {
+	j := joinNames{lookup: lookup}
+	for _, e := range entries {
+		host, port, err := splitAddress(e, gossipPort)
+		if err == nil && host == "" {
+			err = errors.New("it names no host")
+		}
+		if err == nil && port == 0 {
+			err = errors.New("no node can be reached at port 0")
+		}
+		if err != nil {
+			return joinNames{}, fmt.Errorf("join has %q, which is no host:port: %w", e, err)
+		}
+		j.names = append(j.names, joinName{e, host, port})
+	}
+	return j, nil
+}
+
+// addresses looks all names up, and returns each address once, ascending, and
+// what became of each name: its entry, and nil or an error.
+func (j joinNames) addresses(ctx context.Context) ([]netip.AddrPort, map[string]error) {
+	var found []netip.AddrPort
+	outcome := make(map[string]error, len(j.names))
+	for _, n := range j.names {
+		ips, err := j.lookupOne(ctx, n.host)
+		outcome[n.text] = err
+		for _, ip := range ips {
+			found = append(found, netip.AddrPortFrom(ip, n.port))
+		}
+	}
+	slices.SortFunc(found, netip.AddrPort.Compare)
+	return slices.Compact(found), outcome
+}
+
+func (j joinNames) lookupOne(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip.Unmap().WithZone("")}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ips, err := j.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	for i := range ips {
+		ips[i] = ips[i].Unmap().WithZone("")
+	}
+	return ips, nil
+}
+
+// splitAddress divides host:port. Without a port it is otherwise; an IPv6
+// address may stand without brackets then.
+func splitAddress(s string, otherwise uint16) (host string, port uint16, err error) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return ip.String(), otherwise, nil
+	}
+	host, digits, err := net.SplitHostPort(s)
+	if err != nil {
+		if addr, ok := errors.AsType[*net.AddrError](err); ok && addr.Err == "missing port in address" {
+			host, digits, err = net.SplitHostPort(s + ":" + strconv.Itoa(int(otherwise)))
+		}
+	}
+	if err != nil {
+		return "", 0, errors.New(reason(err))
+	}
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("its port %q is no number from 0 to 65535", digits)
+	}
+	return host, uint16(n), nil
+}
+
+// reason is what an address error says beside the address.
+func reason(err error) string {
+	if addr, ok := errors.AsType[*net.AddrError](err); ok {
+		return addr.Err
+	}
+	return err.Error()
+}
+
+// machine is what choosing an address to advertise asks of the machine.
+type machine struct {
+	// source is the address from which this machine would send to another, the
+	// zero Addr if it cannot. No packet is sent.
+	source func(netip.Addr) netip.Addr
+	// own are the addresses of its interfaces.
+	own func() []netip.Addr
+}
+
+var thisMachine = machine{
+	source: func(to netip.Addr) netip.Addr {
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
+		if err != nil {
+			return netip.Addr{}
+		}
+		defer c.Close()
+		return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
+	},
+	own: func() []netip.Addr {
+		var ips []netip.Addr
+		all, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil
+		}
+		for _, a := range all {
+			if n, ok := a.(*net.IPNet); ok {
+				if ip, ok := netip.AddrFromSlice(n.IP); ok {
+					ips = append(ips, ip.Unmap())
+				}
+			}
+		}
+		return ips
+	},
+}
+
+// advertised chooses the address that a node which listens on all of its
+// machine's tells the others. memberlist would choose one, too, but runs the
+// program ip for it, which an image of nothing but weft does not have; and it
+// knows nothing of where the others are.
+//
+// It is, in this order: the address that this machine uses towards the first
+// other machine among the join addresses; that of its default route; its only
+// one; loopback, if the others are there.
+func (m machine) advertised(join []netip.AddrPort) (netip.Addr, error) {
+	own := m.own()
+	local := len(join) > 0
+	for _, to := range join {
+		if to.Addr().IsLoopback() || slices.Contains(own, to.Addr()) {
+			continue
+		}
+		local = false
+		if ip := m.source(to.Addr()); ip.IsGlobalUnicast() {
+			return ip, nil
+		}
+	}
+	// Addresses kept for documentation: they are nowhere, so the way there is
+	// the default route.
+	for _, nowhere := range []string{"192.0.2.1", "2001:db8::1"} {
+		if ip := m.source(netip.MustParseAddr(nowhere)); ip.IsGlobalUnicast() {
+			return ip, nil
+		}
+	}
+	var v4, v6 []netip.Addr
+	for _, ip := range own {
+		switch {
+		case !ip.IsGlobalUnicast():
+		case ip.Is4():
+			v4 = append(v4, ip)
+		default:
+			v6 = append(v6, ip)
+		}
+	}
+	switch {
+	case len(v4) == 1:
+		return v4[0], nil
+	case len(v4) == 0 && len(v6) == 1:
+		return v6[0], nil
+	case len(v4)+len(v6) > 1:
+		return netip.Addr{}, fmt.Errorf("this machine has several addresses and no default route, so it does not know which of %v"+
+			" the other nodes reach: set gossip-advertise to it", append(v4, v6...))
+	case local:
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	return netip.Addr{}, errors.New("this machine has no address but loopback that the other nodes could reach:" +
+		" set gossip-advertise to one, or gossip-listen to 127.0.0.1 if all nodes are on this machine")
+}
