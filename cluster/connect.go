@@ -48,7 +48,7 @@ func ParseRedisURL(s string) (*redis.UniversalOptions, error) {
 	}
 	hosts := login[strings.LastIndexByte(login, '@')+1:]
 	switch {
-	case strings.Contains(path, "://"):
+	case strings.Contains(rest, "://"):
 		return nil, errors.New("names the scheme twice: put only commas between addresses, as in redis://host1,host2")
 	case strings.ContainsAny(path+query, "@") || strings.Contains(rest+query, "#"):
 		return nil, errors.New("has an @ or # where none can be: percent-encode /, ?, # and @ in the password")
@@ -103,8 +103,6 @@ func ParseRedisURL(s string) (*redis.UniversalOptions, error) {
 	}
 	if strings.HasPrefix(scheme, "rediss") {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: options["server_name"]}
-	} else if options["server_name"] != "" {
-		return nil, errors.New("has the option server_name, which means nothing without TLS: rediss://")
 	}
 	return o, nil
 }
@@ -139,9 +137,6 @@ func parseQuery(scheme, query string) (map[string]string, error) {
 	}
 	options := map[string]string{}
 	for name, texts := range values {
-		if name == "server_name" && scheme == "redis" {
-			return nil, errors.New("has the option server_name, which means nothing without TLS: rediss://")
-		}
 		known, ok := queryOptions[scheme]
 		if ok && !slices.Contains(known, name) { // not quoted: it may be half of a password
 			return nil, fmt.Errorf("has an option that %s:// does not have: there is %s, and a ? in a password must be percent-encoded", scheme, strings.Join(known, ", "))
@@ -238,6 +233,8 @@ const (
 	maxBlock = time.Second
 	// readSlack is how much later than that an answer may be.
 	readSlack = 1500 * time.Millisecond
+	// readCount bounds the entries that a read gets of each stream.
+	readCount = 256
 
 	appendTimeout  = 3 * time.Second // Redis stalls up to 2 s while a slow disk syncs its AOF
 	controlTimeout = 500 * time.Millisecond
@@ -300,7 +297,7 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 }
 
 // xread reads what came into streams after ids, which belong to them one by
-// one, at most count entries of each. If there is nothing it waits for up to
+// one, at most readCount entries of each. If there is nothing it waits for up to
 // block, at most maxBlock; 0 is not to wait. Streams without news are not in
 // the result, which may be empty. In a Redis Cluster all streams must be in
 // one slot.
@@ -310,9 +307,9 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 // It is not the library's XRead because that one adds 10 s to the time after
 // which a connection that has died is noticed, and in a Redis Cluster repeats
 // a read that timed out, unseen.
-func xread(ctx context.Context, client redis.UniversalClient, count int64, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
+func xread(ctx context.Context, client redis.UniversalClient, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
 	args := make([]any, 0, 6+2*len(streams))
-	args = append(args, "xread", "count", count)
+	args = append(args, "xread", "count", readCount)
 	if block > 0 {
 		args = append(args, "block", max(1, min(block, maxBlock).Milliseconds()))
 	}
