@@ -4,16 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
 const (
 	gossipPort    = 7946            // of addresses that name none
 	lookupTimeout = 3 * time.Second // for one host name
+
+	rejoinInterval = 10 * time.Second
+	joinAtOnce     = 8  // connections while joining
+	joinPerRound   = 64 // addresses tried in a round
 )
 
 // lookupFunc finds the addresses of a host name.
@@ -60,13 +68,20 @@ func parseJoin(entries []string, lookup lookupFunc) (joinNames, error) {
 func (j joinNames) addresses(ctx context.Context) ([]netip.AddrPort, map[string]error) {
 	var found []netip.AddrPort
 	outcome := make(map[string]error, len(j.names))
+	var mu sync.Mutex
+	var all sync.WaitGroup
 	for _, n := range j.names {
-		ips, err := j.lookupOne(ctx, n.host)
-		outcome[n.text] = err
-		for _, ip := range ips {
-			found = append(found, netip.AddrPortFrom(ip, n.port))
-		}
+		all.Go(func() {
+			ips, err := j.lookupOne(ctx, n.host)
+			mu.Lock()
+			defer mu.Unlock()
+			outcome[n.text] = err
+			for _, ip := range ips {
+				found = append(found, netip.AddrPortFrom(ip, n.port))
+			}
+		})
 	}
+	all.Wait()
 	slices.SortFunc(found, netip.AddrPort.Compare)
 	return slices.Compact(found), outcome
 }
@@ -85,6 +100,149 @@ func (j joinNames) lookupOne(ctx context.Context, host string) ([]netip.Addr, er
 		ips[i] = ips[i].Unmap().WithZone("")
 	}
 	return ips, nil
+}
+
+// rejoin looks for nodes that are not members, for after a partition the two
+// sides do not find each other by themselves. While nobody has ever been
+// reached it looks more often.
+func (m *membership) rejoin(reached bool) {
+	wait := m.config.rejoin
+	if !reached {
+		wait /= 20
+	}
+	for {
+		// A quarter more or less, or nodes started together would always ask together.
+		jittered := time.Duration(float64(wait) * (0.75 + rand.Float64()/2))
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-time.After(jittered):
+		}
+		if m.join(m.ctx) {
+			reached = true
+		}
+		if wait *= 2; reached || wait > m.config.rejoin {
+			wait = m.config.rejoin
+		}
+	}
+}
+
+// join tries all join addresses that are not members', and reports whether
+// there are others now. It says what failed when it did not fail before.
+func (m *membership) join(ctx context.Context) bool {
+	found, outcome := m.names.addresses(ctx)
+	found = slices.DeleteFunc(found, m.knows)
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	found = found[:min(len(found), joinPerRound)]
+
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	turn := make(chan struct{}, joinAtOnce)
+	for _, to := range found {
+		all.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			if ctx.Err() != nil {
+				return
+			}
+			_, err := m.list.Join([]string{to.String()})
+			mu.Lock()
+			outcome[to.String()] = err
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	if ctx.Err() == nil {
+		m.report(outcome)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.alive) > 1
+}
+
+// knows reports whether there is nothing to join at an address: it is this
+// node's or a member's.
+func (m *membership) knows(at netip.AddrPort) bool {
+	if at == m.self || at == m.bound {
+		return true
+	}
+	if at.Port() == m.bound.Port() && m.bound.Addr().IsUnspecified() &&
+		(at.Addr().IsLoopback() || slices.Contains(thisMachine.own(), at.Addr())) {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.alive {
+		if a.at == at {
+			return true
+		}
+	}
+	return false
+}
+
+// report logs what is other than in the round before.
+func (m *membership) report(outcome map[string]error) {
+	now := make(map[string]string, len(outcome))
+	m.mu.Lock()
+	before := m.outcome
+	m.outcome = now
+	m.mu.Unlock()
+	for _, at := range slices.Sorted(maps.Keys(outcome)) {
+		if err := outcome[at]; err != nil {
+			// The end says what is wrong; before it stand ports that differ each time.
+			text := strings.Join(strings.Fields(err.Error()), " ")
+			text = strings.TrimPrefix(text, "1 error occurred: * failed to join "+at+": ")
+			now[at] = text[strings.LastIndex(text, ": ")+1:]
+			if now[at] != before[at] {
+				m.logger.Warn("cannot reach a node to join, going on trying", "join", at, "err", text)
+			}
+		} else if before[at] != "" {
+			m.logger.Info("reached what could not be reached before", "join", at)
+		}
+	}
+}
+
+// listenAddress reads the setting gossip-listen. Without a host it is all
+// addresses of the machine.
+func listenAddress(s string) (netip.AddrPort, error) {
+	host, port, err := splitAddress(s, gossipPort)
+	if err == nil && host == "" {
+		host = "0.0.0.0" // IPv6, too, where there is any
+	}
+	ip, bad := netip.ParseAddr(host)
+	if err == nil && bad != nil {
+		err = fmt.Errorf("%q is no IP address", host)
+	}
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("gossip-listen is %q, but must be an address of this machine and a port, as in 10.0.0.1:7946 or :7946: %w", s, err)
+	}
+	return netip.AddrPortFrom(ip.Unmap(), port), nil
+}
+
+// advertiseAddress is what to tell the others, with port 0 for the one that
+// is listened on.
+func advertiseAddress(ctx context.Context, s string, listen netip.AddrPort, names joinNames) (netip.AddrPort, error) {
+	if s == "" {
+		if !listen.Addr().IsUnspecified() {
+			return netip.AddrPortFrom(listen.Addr(), 0), nil
+		}
+		join, _ := names.addresses(ctx)
+		ip, err := thisMachine.advertised(join)
+		return netip.AddrPortFrom(ip, 0), err
+	}
+	host, port, err := splitAddress(s, 0)
+	ip, bad := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+	case bad != nil:
+		err = fmt.Errorf("%q is no IP address", host)
+	case ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "":
+		err = fmt.Errorf("no node can be reached at %s", ip)
+	}
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("gossip-advertise is %q, but must be the IP address at which the other nodes reach this one, with or without a port: %w", s, err)
+	}
+	return netip.AddrPortFrom(ip.Unmap(), port), nil
 }
 
 // splitAddress divides host:port. Without a port it is otherwise; an IPv6
