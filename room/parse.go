@@ -21,15 +21,45 @@ var ErrBadSnapshot = errors.New("unreadable snapshot")
 // the wrong type, the error wraps [ErrBadSnapshot] and names the place by byte
 // offset.
 func ParseSnapshot(data []byte) (*Snapshot, error) {
-	l := &loader{
-		data: data,
-		dec:  newDecoder(data),
-		doc:  newDocument(),
-	}
-	if err := l.snapshot(); err != nil {
-		return nil, fmt.Errorf("%w: at byte %d: %w", ErrBadSnapshot, l.dec.InputOffset(), err)
+	l := &loader{doc: newDocument()}
+	if err := l.load(data, l.snapshot); err != nil {
+		return nil, err
 	}
 	return l.doc.Snapshot(), nil
+}
+
+// PageParser puts a snapshot together from its pages. The zero value waits for
+// the first.
+type PageParser struct {
+	loader loader
+	parsed int
+	moved  bool
+}
+
+// Parse reads the next page, in the form of [Page.AppendJSON]. It keeps nothing
+// of data. The errors are those of [ParseSnapshot]; after one there is no
+// snapshot.
+func (p *PageParser) Parse(data []byte) error {
+	l := &p.loader
+	if l.doc == nil {
+		l.doc = newDocument()
+	}
+	p.moved = p.moved || l.doc.Len() != p.parsed*pageLen
+	p.parsed++
+	return l.load(data, l.page)
+}
+
+// Snapshot returns the document of the pages parsed, and whether the snapshot
+// has the same pages under the same numbers. If it has not, since a page was
+// written with more or fewer keys than it could have, they must all be saved
+// anew: to replace some would leave keys in two of them.
+func (p *PageParser) Snapshot(timestamp int64) (s *Snapshot, samePages bool) {
+	doc := p.loader.doc
+	if doc == nil {
+		doc = newDocument()
+	}
+	doc.timestamp = timestamp
+	return doc.Snapshot(), !p.moved && len(doc.pages) == p.parsed
 }
 
 // newDecoder takes JSON apart as leniently as messages are: see [protocol.Parser].
@@ -45,35 +75,52 @@ type loader struct {
 	fields []protocol.Field // of the component being read
 }
 
+// load reads a text into the document.
+func (l *loader) load(data []byte, read func() error) error {
+	l.data, l.dec = data, newDecoder(data)
+	err := read()
+	if err == nil {
+		switch _, end := l.dec.ReadToken(); {
+		case end == nil:
+			err = errors.New("text after the snapshot")
+		case end != io.EOF:
+			err = reason(end)
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: at byte %d: %w", ErrBadSnapshot, l.dec.InputOffset(), err)
+	}
+	l.data, l.dec = nil, nil
+	return err
+}
+
 func (l *loader) snapshot() error {
 	seen := false
 	err := l.object("the snapshot", func(name []byte) (err error) {
-		switch string(name) {
-		case `"timestamp"`:
+		if string(name) == `"timestamp"` {
 			seen = true
 			l.doc.timestamp, err = l.timestamp()
 			return err
-		case `"state"`:
-			return l.object("state", l.state)
-		case `"timestamps"`:
-			return l.object("timestamps", l.timestamps)
-		default:
-			return l.dec.SkipValue()
 		}
+		return l.member(name)
 	})
-	if err != nil {
-		return err
+	if err == nil && !seen {
+		err = errors.New("there is no timestamp")
 	}
-	if !seen {
-		return errors.New("there is no timestamp")
+	return err
+}
+
+func (l *loader) page() error { return l.object("the page", l.member) }
+
+func (l *loader) member(name []byte) error {
+	switch string(name) {
+	case `"state"`:
+		return l.object("state", l.state)
+	case `"timestamps"`:
+		return l.object("timestamps", l.timestamps)
+	default:
+		return l.dec.SkipValue()
 	}
-	switch _, err := l.dec.ReadToken(); {
-	case err == nil:
-		return errors.New("text after the snapshot")
-	case err != io.EOF:
-		return reason(err)
-	}
-	return nil
 }
 
 // reason keeps the text of the document out of a syntax error, which is what
