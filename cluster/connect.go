@@ -81,8 +81,10 @@ func ParseRedisURL(s string) (*redis.UniversalOptions, error) {
 			return nil, errors.New("has a path with a % that is no percent-encoding")
 		}
 		o.Addrs = []string{file}
-		o.DB, err = parseDB(options["db"])
-		return o, err
+		if o.DB, err = parseDB(options["db"]); err != nil {
+			return nil, err
+		}
+		return o, nil
 	default:
 		return nil, errors.New("begins with none of redis://, rediss://, unix://, redis+sentinel:// and rediss+sentinel://")
 	}

@@ -116,8 +116,10 @@ func readLength(r *bufio.Reader, kind byte) (int, error) {
 
 func bulk(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
 
-// slotsAt is a Redis Cluster of one node.
-func slotsAt(addr string) string {
+// slotsAt is what a Redis Cluster of one node says of its slots.
+func slotsAt(addr string) string { return "*1\r\n" + slots(0, 16383, addr) }
+
+func slots(first, last int, addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
-	return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n" + bulk(host) + ":" + port + "\r\n" + bulk(strings.Repeat("a", 40))
+	return fmt.Sprintf("*3\r\n:%d\r\n:%d\r\n*3\r\n%s:%s\r\n%s", first, last, bulk(host), port, bulk("id of "+addr))
 }
