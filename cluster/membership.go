@@ -195,6 +195,8 @@ func (m *membership) listConfig(key []byte, transport *memberlist.NetTransport, 
 	c.GossipInterval = 50 * time.Millisecond
 	// An exchange of everything mends what lost packets have left out.
 	c.PushPullInterval = 10 * time.Second
+	// For that long a dead member is told so, and may object.
+	c.GossipToTheDeadTime = 3 * m.config.rejoin
 	// A node that does not answer must not hold up the others for long.
 	c.TCPTimeout = streamTimeout
 	c.EnableCompression = false // packets of a few hundred bytes

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,6 +316,115 @@ func TestMembersLookAgainForWhoWasNotThere(t *testing.T) {
 	c := gossipNode(t, membershipConfig{incarnation: "c.1", listen: later})
 	awaitMembers(t, c, "a.1 joining", "b.1 joining", "c.1 joining")
 	awaitMembers(t, a, "a.1 joining", "b.1 joining", "c.1 joining")
+}
+
+// wire stands between a node and the others: it advertises the wire's address,
+// and what comes there goes on to the node unless the wire is cut.
+type wire struct {
+	addr string
+	up   atomic.Bool
+}
+
+func newWire(t *testing.T) (w *wire, connect func(node netip.AddrPort)) {
+	t.Helper()
+	w = &wire{}
+	w.up.Store(true)
+	var tcp net.Listener
+	var udp net.PacketConn
+	for range bindAttempts {
+		var err error
+		if tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		w.addr = tcp.Addr().String()
+		if udp, err = net.ListenPacket("udp", w.addr); err == nil {
+			break
+		}
+		tcp.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() {
+		tcp.Close()
+		udp.Close()
+		all.Wait()
+	})
+	return w, func(node netip.AddrPort) {
+		all.Go(func() {
+			buf := make([]byte, 65536)
+			for {
+				n, _, err := udp.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				if w.up.Load() {
+					udp.WriteTo(buf[:n], net.UDPAddrFromAddrPort(node))
+				}
+			}
+		})
+		all.Go(func() {
+			for {
+				from, err := tcp.Accept()
+				if err != nil {
+					return
+				}
+				to, err := net.Dial("tcp", node.String())
+				if err != nil || !w.up.Load() {
+					from.Close()
+					continue
+				}
+				all.Go(func() { io.Copy(to, from); to.Close() })
+				all.Go(func() { io.Copy(from, to); from.Close() })
+			}
+		})
+	}
+}
+
+// After a partition so long that each side has forgotten the other, it is the
+// looking again that brings them together.
+func TestMembersMeetAgainAfterAPartition(t *testing.T) {
+	noLeaks(t)
+	wa, connectA := newWire(t)
+	wb, connectB := newWire(t)
+	const rejoin = 100 * time.Millisecond
+	a := gossipNode(t, membershipConfig{incarnation: "a.1", advertise: wa.addr, rejoin: rejoin})
+	connectA(a.bound)
+	host, port, _ := net.SplitHostPort(wa.addr)
+	resolver := &dns{asked: make(chan struct{}, 1), ips: []netip.Addr{netip.MustParseAddr(host)}}
+	b := gossipNode(t, membershipConfig{incarnation: "b.1", advertise: wb.addr, rejoin: rejoin, lookup: resolver.lookup, join: []string{"weft:" + port}})
+	connectB(b.bound)
+	rounds := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-resolver.asked:
+			case <-b.ctx.Done():
+				return
+			}
+			select {
+			case rounds <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	awaitMembers(t, a, "a.1 joining", "b.1 joining")
+	awaitMembers(t, b, "a.1 joining", "b.1 joining")
+
+	wa.up.Store(false)
+	wb.up.Store(false)
+	awaitMembers(t, a, "a.1 joining")
+	awaitMembers(t, b, "b.1 joining")
+	if err := a.setState(memberReady); err != nil { // nobody hears it
+		t.Fatal(err)
+	}
+	for range 12 { // more than three times rejoin, after which the dead are forgotten
+		<-rounds
+	}
+	wa.up.Store(true)
+	wb.up.Store(true)
+	t.Logf("they met again after %v", max(awaitMembers(t, a, "a.1 ready", "b.1 joining"), awaitMembers(t, b, "a.1 ready", "b.1 joining")))
 }
 
 func TestMemberSettings(t *testing.T) {
