@@ -1,0 +1,144 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+
+	"github.com/weftsync/weft/authz"
+)
+
+const (
+	weftPort  = 8080
+	adminPort = 9090
+	// weftAlias is, on the network, the name of all nodes together.
+	weftAlias = "weft"
+	// secret signs every token of these tests, those of the npm clients too.
+	secret = "integration-secret-of-enough-bytes-for-hs256"
+)
+
+// weftServer is a node of Weft in a container.
+type weftServer struct{ *box }
+
+// startWeft runs Weft's own image on a network, under its name and that of all nodes, and waits until
+// it is ready. env are settings, such as "WEFT_STORE=memory".
+func startWeft(t testing.TB, name string, network *testcontainers.DockerNetwork, env ...string) *weftServer {
+	t.Helper()
+	settings := map[string]string{"WEFT_AUTH_JWT_SECRET": secret}
+	for _, setting := range env {
+		key, value, _ := strings.Cut(setting, "=")
+		maps.Copy(settings, map[string]string{key: value})
+	}
+	return &weftServer{start(t, plan{
+		name:    name,
+		aliases: []string{weftAlias},
+		network: network,
+		image:   needImage(t, weftImage),
+		env:     settings,
+		ports:   []int{weftPort, adminPort},
+		ready:   wait.ForHTTP("/readyz").WithPort("9090/tcp"),
+	})}
+}
+
+// Restart starts it after Kill or Stop, and waits until it is ready.
+func (w *weftServer) Restart(t testing.TB) {
+	t.Helper()
+	w.Start(t)
+	waitFor(t, w.name+" to be ready", func() bool {
+		code, _, err := get("http://" + w.addr(adminPort) + "/readyz")
+		return err == nil && code == http.StatusOK
+	})
+}
+
+// URL is where a client of this machine connects to this node.
+func (w *weftServer) URL() string { return "ws://" + w.addr(weftPort) + "/" }
+
+// token is good for an hour.
+func token(t testing.TB, room string) string {
+	t.Helper()
+	token, err := authz.Mint([]byte(secret), authz.MintConfig{Room: room, Write: true, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// dial connects a client to a server's URL. The socket is cut when the test ends.
+func dial(t testing.TB, server, room, client string) *websocket.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	q := url.Values{"roomId": {room}, "clientId": {client}, "token": {token(t, room)}}
+	conn, _, err := websocket.Dial(ctx, server+"?"+q.Encode(), nil)
+	if err != nil {
+		t.Fatalf("connecting %s: %v", client, err)
+	}
+	t.Cleanup(func() { conn.CloseNow() })
+	return conn
+}
+
+func send(t testing.TB, conn *websocket.Conn, format string, args ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, format, args...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await reads until a message has the text in it.
+func await(t testing.TB, conn *websocket.Conn, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		_, message, err := conn.Read(ctx)
+		if err != nil {
+			t.Fatalf("waiting for %s: %v", text, err)
+		}
+		if strings.Contains(string(message), text) {
+			return
+		}
+	}
+}
+
+func get(url string) (code int, body string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+func TestWeftInItsImageStopsInOrderAndKeepsItsRooms(t *testing.T) {
+	t.Parallel()
+	w := startWeft(t, "weft-1", newNetwork(t), "WEFT_SAVE_INTERVAL=1h") // so that the end saves
+	conn := dial(t, w.URL(), "r", "ann")
+	send(t, conn, `{"type":"patch","messageId":"m1","documentPatches":[{"k/A":{"_exists":true,"n":42}}]}`)
+	await(t, conn, `"m1"`)
+	if code := w.Stop(t); code != 0 {
+		t.Errorf("exit code %d after docker stop", code)
+	}
+	w.Restart(t)
+	conn = dial(t, w.URL(), "r", "bob")
+	send(t, conn, `{"type":"reconnect","protocolVersion":2,"lastTimestamp":0}`)
+	await(t, conn, `"n":42`)
+}
