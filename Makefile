@@ -8,6 +8,7 @@ SHELL := /bin/bash
 BIN        := bin/weft
 PLAYGROUND := cmd/weft/playground
 NODE_TESTS := integration/node
+DOCKER_TESTS := integration/docker
 NPM_CI     := npm ci --no-audit --no-fund --loglevel=error
 GO_FILES    = $(shell git ls-files '*.go' go.mod go.sum 2>/dev/null)
 WEB_FILES   = $(shell git ls-files '$(PLAYGROUND)' 2>/dev/null | grep -v /dist/)
@@ -34,13 +35,14 @@ $(PLAYGROUND)/dist/index.html: $(WEB_FILES)
 	@touch $@
 
 .PHONY: test
-test: vet test-go test-integration ## run every test (installs what they need)
+test: vet test-go test-integration test-docker ## run every test (installs what they need)
 
 .PHONY: vet
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	cd integration && go vet ./...
+	cd $(DOCKER_TESTS) && go vet ./... && go vet -tags cluster ./...
 
 .PHONY: test-go
 test-go: ## the tests that need nothing but Go, and every benchmark once
@@ -56,6 +58,11 @@ test-deps: ## install what the integration tests need: npm packages, Chromium
 .PHONY: test-integration
 test-integration: build test-deps ## against the published client and server, and in a browser
 	cd integration && WEFT_BIN=$(abspath $(BIN)) go test -count=1 -timeout 20m ./...
+
+.PHONY: test-docker
+test-docker: build test-deps ## with Redis, several nodes and a load balancer in containers
+	./$(DOCKER_TESTS)/deps.sh
+	cd $(DOCKER_TESTS) && WEFT_BIN=$(abspath $(BIN)) ./with-docker.sh go test -count=1 -timeout 20m ./...
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (default 30s)
