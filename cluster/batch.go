@@ -13,13 +13,13 @@ import (
 type itemKind byte
 
 const (
-	itemJoin     itemKind = iota + 1 // Client, Grant
-	itemLeave                        //
-	itemMessage                      // Text
-	itemRegrant                      // Grant, of which an empty permission changes none; Ask
-	itemEdgeGone                     // Session holds the edge's incarnation; no room
-	itemSessions                     // Ask; no session
-	itemDisconnect                   // Close, Ask
+	itemJoin       itemKind = iota + 1 // Client, Grant
+	itemLeave                          //
+	itemMessage                        // Text
+	itemRegrant                        // Grant, of which an empty permission changes none; Ask
+	itemEdgeGone                       // Session holds the edge's incarnation; no room
+	itemSessions                       // Ask; no session
+	itemDisconnect                     // Close, Ask
 )
 
 // item is one thing that an edge tells a room.

@@ -1,6 +1,9 @@
 package cluster
 
 import (
+	"strconv"
+	"strings"
+
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
 )
@@ -87,4 +90,14 @@ func (f *fold) passOver(id ID, edge string, it *item) []output {
 	}()
 	r.forget(it.session)
 	return append(out, r.event(f, id, room.Event{Kind: room.Leave, Session: it.session})...)
+}
+
+func (p place) String() string { return p.id.String() + "/" + strconv.Itoa(p.index) }
+
+// parsePlace reads what String writes.
+func parsePlace(s string) (place, bool) {
+	text, index, _ := strings.Cut(s, "/")
+	id, err := ParseID(text)
+	n, err2 := strconv.Atoi(index)
+	return place{id, n}, err == nil && err2 == nil
 }

@@ -309,7 +309,7 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 // It is not the library's XRead because that one adds 10 s to the time after
 // which a connection that has died is noticed, and in a Redis Cluster repeats
 // a read that timed out, unseen.
-func xread(ctx context.Context, client redis.UniversalClient, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
+func xread(ctx context.Context, client processor, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
 	args := make([]any, 0, 6+2*len(streams))
 	args = append(args, "xread", "count", readCount)
 	if block > 0 {
@@ -329,6 +329,11 @@ func xread(ctx context.Context, client redis.UniversalClient, block time.Duratio
 		return nil, err
 	}
 	return cmd.Val(), nil
+}
+
+// processor is a client, or one connection of it.
+type processor interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
 }
 
 // onceCmd is a command that the library does not repeat by itself.

@@ -20,6 +20,14 @@ func (a ID) Compare(b ID) int {
 // After reports whether a comes after b.
 func (a ID) After(b ID) bool { return a.Compare(b) > 0 }
 
+// next is the first id after a.
+func (a ID) next() ID {
+	if a.Seq++; a.Seq == 0 {
+		a.MS++
+	}
+	return a
+}
+
 // String is the id as Redis writes it.
 func (a ID) String() string {
 	return strconv.FormatUint(a.MS, 10) + "-" + strconv.FormatUint(a.Seq, 10)

@@ -4,6 +4,7 @@ package cluster
 type bundle struct {
 	edge      string // whom it is for
 	owner     string // incarnation
+	partition int
 	number    uint64 // of the bundles in the edge's stream, from 1, whoever put them there: a gap tells that some are lost
 	epoch     uint64
 	upto      ID     // everything up to here has been told
@@ -29,6 +30,9 @@ type heard struct {
 	missing []string // rooms of which something is missing: their sessions must close
 }
 
+// forget tells that a room has no sessions here any more.
+func (r *receiver) forget(room string) { delete(r.rooms, room) }
+
 // accept takes a bundle. local reports whether a room has sessions here.
 func (r *receiver) accept(b *bundle, local func(room string) bool) heard {
 	if b.epoch < r.epoch && !r.guards.noEpochCheck {
@@ -40,6 +44,10 @@ func (r *receiver) accept(b *bundle, local func(room string) bool) heard {
 	for _, o := range b.outputs {
 		if !o.id.After(r.seen) || lost[o.room] {
 			continue // told before
+		}
+		if o.reply != nil {
+			h.outputs = append(h.outputs, o)
+			continue
 		}
 		if !local(o.room) {
 			delete(r.rooms, o.room)

@@ -45,11 +45,29 @@ func (s *sender) take() *batch {
 			return nil
 		}
 		s.number++
-		s.batches = append(s.batches, &batch{edge: s.edge, number: s.number, items: s.waiting})
-		s.waiting = nil
+		items := s.cut()
+		s.batches = append(s.batches, &batch{edge: s.edge, number: s.number, items: items})
 	}
 	s.under = true
 	return s.batches[s.next]
+}
+
+// maxBatch is how many bytes are gathered into one batch, unless a single item
+// has more.
+const maxBatch = 1 << 20
+
+// cut takes the items of the next batch from those that wait.
+func (s *sender) cut() []item {
+	n, size := 0, 0
+	for n < len(s.waiting) && (n == 0 || size+s.waiting[n].size() <= maxBatch) {
+		size += s.waiting[n].size()
+		n++
+	}
+	items := s.waiting[:n:n]
+	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+	return items
 }
 
 // appended tells that the log has taken a batch.
@@ -64,10 +82,11 @@ func (s *sender) appended(b *batch) {
 func (s *sender) unknown() { s.under = false }
 
 // confirmed tells that the owner, at a place in the log, had applied all batches
-// up to a number. A replay may tell less than is known already.
-func (s *sender) confirmed(number uint64, at ID) {
+// up to a number, and returns those that need not be kept any longer. A replay
+// may tell less than is known already.
+func (s *sender) confirmed(number uint64, at ID) []*batch {
 	if number < s.done {
-		return
+		return nil
 	}
 	s.done = number
 	if at.After(s.doneAt) {
@@ -80,8 +99,10 @@ func (s *sender) confirmed(number uint64, at ID) {
 		}
 		n++
 	}
+	done := slices.Clone(s.batches[:n])
 	s.batches = slices.Delete(s.batches, 0, n)
 	s.next = max(0, s.next-n)
+	return done
 }
 
 // expected tells which number the owner, at a place in the log, wanted next. It
@@ -103,6 +124,11 @@ func (s *sender) expected(number uint64, at ID) bool {
 // doubt tells that no confirmation has come for too long: everything that is
 // not confirmed is appended again.
 func (s *sender) doubt() { s.next = 0 }
+
+// pending reports whether there is something to append, or being appended.
+func (s *sender) pending() bool {
+	return s.under || s.next < len(s.batches) || len(s.waiting) > 0
+}
 
 // idle reports whether there is nothing to append and nothing to be confirmed.
 func (s *sender) idle() bool { return len(s.waiting) == 0 && len(s.batches) == 0 }

@@ -580,7 +580,7 @@ func (w *world) rest() error {
 			if round%5 == 4 {
 				n.edge.sender.doubt()
 			}
-			for n.edge.sender.under || n.edge.sender.next < len(n.edge.sender.batches) || len(n.edge.sender.waiting) > 0 {
+			for n.edge.sender.pending() {
 				w.appendFrom(n, false)
 			}
 		}

@@ -27,6 +27,9 @@ func (f Frame) Len() int { return max(0, len(f.buf)-headerRoom) }
 // wait a little longer than an edit.
 func (f Frame) Soft() bool { return f.soft }
 
+// AsSoft is the frame as one of presence only.
+func (f Frame) AsSoft() Frame { return Frame{f.buf, true} }
+
 // IsZero reports whether f is no message.
 func (f Frame) IsZero() bool { return f.buf == nil }
 

@@ -1,0 +1,445 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// edge is a node towards its sockets: what they send goes into the logs of
+// their rooms' partitions, and what owners tell goes to them.
+type edge struct {
+	inc        *incarnation
+	partitions [partitions]edgePartition
+	parsers    sync.Pool
+	closed     atomic.Bool
+
+	space    sync.Cond    // of those whose sockets wait
+	waiters  int          // in space
+	buffered atomic.Int64 // bytes of all sessions that are not confirmed
+	count    atomic.Int64 // sessions
+
+	asking sync.Mutex
+	asked  uint64
+	asks   map[uint64]chan *reply
+}
+
+// edgePartition is a partition as an edge sees it.
+type edgePartition struct {
+	number int
+
+	mu       sync.Mutex
+	sender   *sender
+	receiver receiver
+	rooms    map[string]*edgeRoom
+	remote   bool // another node owned it when it was last heard of
+	dirty    bool // the appender knows that there is something to append
+	// When something that is appended and not confirmed is appended again.
+	progress time.Time
+	doubts   int
+}
+
+// edgeRoom is the sessions of a room at an edge.
+type edgeRoom struct {
+	seats []*seat // in the order of joining
+	byID  map[string]*seat
+}
+
+func newEdge(i *incarnation) *edge {
+	e := &edge{inc: i, asks: map[uint64]chan *reply{}}
+	e.space.L = new(sync.Mutex)
+	e.parsers.New = func() any { return protocol.NewParser(i.config.Limits.Limits) }
+	for n := range e.partitions {
+		e.partitions[n] = edgePartition{number: n, sender: newSender(i.id)}
+	}
+	return e
+}
+
+// connect adds a session, which is in the room when the log has its join.
+func (e *edge) connect(roomID string, o room.ConnectOptions) (room.Session, error) {
+	if int(e.buffered.Load()) > e.inc.config.MaxBufferBytes {
+		return nil, ErrOverloaded
+	}
+	p := &e.partitions[partitionOf(roomID)]
+	s := newSeat(e, p, roomID, o)
+	it := item{kind: itemJoin, room: roomID, session: s.id, client: o.Client, grant: o.Grant}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.closed.Load() {
+		return nil, ErrLeft
+	}
+	r := p.rooms[roomID]
+	if r == nil {
+		r = &edgeRoom{byID: map[string]*seat{}}
+		if p.rooms == nil {
+			p.rooms = map[string]*edgeRoom{}
+		}
+		p.rooms[roomID] = r
+	}
+	r.seats = append(r.seats, s)
+	r.byID[s.id] = s
+	e.count.Add(1)
+	e.sendLocked(p, s, it)
+	return s, nil
+}
+
+// sendLocked queues an item for the log; p.mu is held.
+func (e *edge) sendLocked(p *edgePartition, s *seat, it item) {
+	n := it.size()
+	e.buffered.Add(int64(n))
+	if s != nil {
+		s.waiting.Add(int64(n))
+	}
+	if p.sender.idle() {
+		p.progress, p.doubts = time.Now(), 0
+	}
+	p.sender.add(it)
+	e.kickLocked(p)
+}
+
+// send queues an item of no session.
+func (e *edge) send(n int, it item) {
+	p := &e.partitions[n]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e.sendLocked(p, nil, it)
+}
+
+func (e *edge) kickLocked(p *edgePartition) {
+	if !p.dirty {
+		p.dirty = true
+		e.inc.appender.kick(p)
+	}
+}
+
+// ask sends a question through the log and waits for the reply.
+func (e *edge) ask(ctx context.Context, it item) (*reply, error) {
+	answer := make(chan *reply, 1)
+	e.asking.Lock()
+	e.asked++
+	it.ask = e.asked
+	e.asks[it.ask] = answer
+	e.asking.Unlock()
+	defer func() {
+		e.asking.Lock()
+		delete(e.asks, it.ask)
+		e.asking.Unlock()
+	}()
+	if e.closed.Load() {
+		return nil, ErrLeft
+	}
+	e.send(partitionOf(it.room), it)
+	select {
+	case r := <-answer:
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-e.inc.ctx.Done():
+		return nil, ErrLeft
+	}
+}
+
+func (e *edge) answered(r *reply) {
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	if answer := e.asks[r.ask]; answer != nil {
+		select {
+		case answer <- r:
+		default: // told again
+		}
+	}
+}
+
+// hear takes what an owner tells of a partition; remote says that it came
+// through this edge's stream.
+func (e *edge) hear(b *bundle, remote bool) {
+	p := &e.partitions[b.partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.receiver.accept(b, func(name string) bool { return p.rooms[name] != nil })
+	if h.stale {
+		e.inc.stats.staleBundles.Add(1)
+		return
+	}
+	p.remote = remote
+	if b.confirmed > 0 {
+		e.confirmedLocked(p, b)
+	}
+	if b.expected > 0 {
+		if !p.sender.expected(b.expected, b.upto) {
+			e.inc.end(errLost)
+			return
+		}
+		e.kickLocked(p)
+	}
+	for i := range h.outputs {
+		e.deliverLocked(p, &h.outputs[i])
+	}
+	for _, name := range h.missing {
+		e.inc.stats.gaps.Add(1)
+		e.closeRoomLocked(p, name, closeMissed)
+	}
+}
+
+// closeMissed is told to sockets for which something got lost on its way.
+var closeMissed = protocol.Close{Code: protocol.CodeTryLater, Reason: "updates were missed; come back for them"}
+
+func (e *edge) confirmedLocked(p *edgePartition, b *bundle) {
+	done := p.sender.confirmed(b.confirmed, b.upto)
+	if len(done) == 0 {
+		return
+	}
+	p.progress, p.doubts = time.Now(), 0
+	total := 0
+	for _, batch := range done {
+		for i := range batch.items {
+			it := &batch.items[i]
+			n := it.size()
+			total += n
+			if it.session != "" && it.kind != itemEdgeGone {
+				if s := p.seat(it.room, it.session); s != nil {
+					s.waiting.Add(-int64(n))
+				}
+			}
+		}
+	}
+	e.buffered.Add(-int64(total))
+	e.space.L.Lock()
+	if e.waiters > 0 {
+		e.space.Broadcast()
+	}
+	e.space.L.Unlock()
+}
+
+func (p *edgePartition) seat(roomID, session string) *seat {
+	if r := p.rooms[roomID]; r != nil {
+		return r.byID[session]
+	}
+	return nil
+}
+
+// deliverLocked passes one output on to whom it is for.
+func (e *edge) deliverLocked(p *edgePartition, o *output) {
+	if o.reply != nil {
+		e.answered(o.reply)
+		return
+	}
+	if o.to != "" {
+		if s := p.seat(o.room, o.to); s != nil {
+			e.deliverTo(s, o)
+		}
+		return
+	}
+	r := p.rooms[o.room]
+	if r == nil {
+		return
+	}
+	sent := int64(0)
+	for _, s := range r.seats {
+		if s.joined && s.id != o.except {
+			s.socket.Send(o.frame)
+			sent++
+		}
+	}
+	e.inc.stats.deliveries.Add(sent)
+}
+
+func (e *edge) deliverTo(s *seat, o *output) {
+	switch {
+	case o.joined:
+		s.joined = true
+	case o.close != nil:
+		e.closeSeatLocked(s, *o.close)
+	case o.grant != nil:
+		s.grant = *o.grant
+	case s.joined && !o.frame.IsZero():
+		s.socket.Send(o.frame)
+		e.inc.stats.deliveries.Add(1)
+	}
+}
+
+// closeSeatLocked closes a socket, and its session leaves.
+func (e *edge) closeSeatLocked(s *seat, c protocol.Close) {
+	s.socket.Close(c)
+	e.removeLocked(s)
+}
+
+// removeLocked takes a session out, here and in the log.
+func (e *edge) removeLocked(s *seat) {
+	if s.left.Swap(true) {
+		return
+	}
+	p := s.partition
+	r := p.rooms[s.room]
+	delete(r.byID, s.id)
+	r.seats = slices.DeleteFunc(r.seats, func(x *seat) bool { return x == s })
+	if len(r.seats) == 0 {
+		delete(p.rooms, s.room)
+		p.receiver.forget(s.room)
+	}
+	e.count.Add(-1)
+	if e.inc.ctx.Err() == nil {
+		e.sendLocked(p, nil, item{kind: itemLeave, room: s.room, session: s.id})
+	}
+	e.space.L.Lock()
+	if e.waiters > 0 {
+		e.space.Broadcast()
+	}
+	e.space.L.Unlock()
+}
+
+func (e *edge) closeRoomLocked(p *edgePartition, name string, c protocol.Close) {
+	if r := p.rooms[name]; r != nil {
+		for _, s := range slices.Clone(r.seats) {
+			e.closeSeatLocked(s, c)
+		}
+	}
+}
+
+// closeWhere closes the sockets of all partitions of which which is true.
+func (e *edge) closeWhere(c protocol.Close, which func(*edgePartition) bool) {
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		if which(p) {
+			for name := range p.rooms {
+				e.closeRoomLocked(p, name, c)
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+// missed closes the sockets whose rooms are told of by other nodes, since
+// something of that got lost.
+func (e *edge) missed() {
+	e.inc.stats.gaps.Add(1)
+	e.closeWhere(closeMissed, func(p *edgePartition) bool { return p.remote })
+}
+
+// closeAll closes all sockets at once and takes no more.
+func (e *edge) closeAll(c protocol.Close) {
+	e.closed.Store(true)
+	e.closeWhere(c, func(*edgePartition) bool { return true })
+}
+
+const (
+	pacePerSocket = time.Millisecond
+	paceLongest   = 3 * time.Second
+)
+
+// closePaced closes all sockets, spread over some time and in no order, so that
+// their clients do not all come to the other nodes at once.
+func (e *edge) closePaced(ctx context.Context, c protocol.Close) {
+	e.closed.Store(true)
+	var seats []*seat
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		for _, r := range p.rooms {
+			seats = append(seats, r.seats...)
+		}
+		p.mu.Unlock()
+	}
+	rand.Shuffle(len(seats), func(a, b int) { seats[a], seats[b] = seats[b], seats[a] })
+	pace := min(pacePerSocket, paceLongest/time.Duration(max(1, len(seats))))
+	const together = 10
+	for n, s := range seats {
+		s.partition.mu.Lock()
+		if !s.left.Load() {
+			e.closeSeatLocked(s, c)
+		}
+		s.partition.mu.Unlock()
+		if n%together == together-1 {
+			select {
+			case <-time.After(together * pace):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// depart tells every partition that this edge goes, and waits until that and
+// all before it has been applied. The error says that it was not.
+func (e *edge) depart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, departTimeout)
+	defer cancel()
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		if p.sender.number > 0 || !p.sender.idle() {
+			e.sendLocked(p, nil, item{kind: itemEdgeGone, session: e.inc.id})
+		}
+		p.mu.Unlock()
+	}
+	for {
+		waiting := 0
+		for n := range e.partitions {
+			p := &e.partitions[n]
+			p.mu.Lock()
+			if !p.sender.idle() {
+				waiting++
+			}
+			p.mu.Unlock()
+		}
+		if waiting == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errDepart
+		case <-time.After(departPoll):
+		}
+	}
+}
+
+// errDepart: see [edge.depart].
+var errDepart = errors.New("not every session was taken out of its room in time; the other nodes will do it")
+
+const (
+	departTimeout = 5 * time.Second
+	departPoll    = 2 * time.Millisecond
+	firstDoubt    = 3 * time.Second
+	longestDoubt  = time.Minute
+	tendInterval  = 500 * time.Millisecond
+)
+
+// tend appends again what was not confirmed for long, until the context ends.
+func (e *edge) tend(ctx context.Context) {
+	tick := time.NewTicker(tendInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for n := range e.partitions {
+			e.doubt(&e.partitions[n])
+		}
+	}
+}
+
+func (e *edge) doubt(p *edgePartition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.sender.batches) == 0 || p.sender.next == 0 {
+		return // nothing is appended, or it is being appended again
+	}
+	patience := min(firstDoubt<<min(p.doubts, 10), longestDoubt)
+	if time.Since(p.progress) < patience {
+		return
+	}
+	e.inc.stats.doubts.Add(1)
+	p.progress = time.Now()
+	p.doubts++
+	p.sender.doubt()
+	e.kickLocked(p)
+}

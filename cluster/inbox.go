@@ -1,0 +1,237 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// inbox reads the edge's own stream: what owners on other nodes tell it. The
+// entries form a chain, each with the name of the one before it, so that a
+// missing one is noticed, whyever it is missing.
+type inbox struct {
+	inc   *incarnation
+	parts map[string]*parting // by owner
+
+	name string // of the last entry that was read
+
+	mu   sync.Mutex
+	last ID  // the last entry that was read
+	got  int // bytes that were read and are still in Redis
+}
+
+// parting is something that comes in parts.
+type parting struct {
+	item, next, parts uint64
+	data              []byte
+}
+
+const (
+	maxPartings = 64        // things that come in parts at the same time
+	maxParted   = 512 << 20 // bytes of one
+)
+
+func newInbox(i *incarnation) *inbox { return &inbox{inc: i, parts: map[string]*parting{}} }
+
+// open makes the stream, whose chain begins with a name that nobody else has.
+func (x *inbox) open(ctx context.Context) error {
+	x.name = rand.Text()
+	if err := x.inc.control.HSet(ctx, x.inc.keys.outMeta(x.inc.id), "last", x.name).Err(); err != nil {
+		return fmt.Errorf("begin this node's stream: %w", err)
+	}
+	return nil
+}
+
+// read returns the first id that need stay in Redis, empty if there is nothing
+// to remove, and how many bytes come before it.
+func (x *inbox) read() (next string, got int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.got == 0 {
+		return "", 0
+	}
+	return x.last.next().String(), x.got
+}
+
+// cutOff tells that bytes that were read are in Redis no more.
+func (x *inbox) cutOff(got int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.got -= got
+}
+
+// run reads until the context ends.
+func (x *inbox) run(ctx context.Context) {
+	i := x.inc
+	wait := backoff{}
+	sure := true // that the stream is the one that was read before
+	for ctx.Err() == nil {
+		var err error
+		var found []redis.XStream
+		if !sure {
+			err = x.resume(ctx)
+		}
+		if err == nil {
+			sure = true
+			x.mu.Lock()
+			last := x.last
+			x.mu.Unlock()
+			found, err = xread(ctx, i.reading, maxBlock, []string{i.keys.out(i.id)}, last.String())
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				sure = false
+				i.trouble.note("what other nodes tell cannot be read", err)
+				wait.wait(ctx)
+			}
+			continue
+		}
+		wait = backoff{}
+		for _, stream := range found {
+			for _, entry := range stream.Messages {
+				x.entry(entry)
+			}
+		}
+	}
+}
+
+// entry takes one entry of the stream.
+func (x *inbox) entry(m redis.XMessage) {
+	id, err := ParseID(m.ID)
+	before, _ := m.Values["p"].(string)
+	name, _ := m.Values["n"].(string)
+	data, _ := m.Values["b"].(string)
+	if err == nil && before != x.name {
+		x.inc.log.Warn("updates of other nodes were lost; the sockets concerned close, and their clients come back for a diff")
+		x.inc.edge.missed()
+		clear(x.parts)
+	}
+	x.name = name
+	x.mu.Lock()
+	x.last = id
+	x.got += len(data)
+	x.mu.Unlock()
+	rest := []byte(data)
+	for len(rest) > 0 {
+		kind := rest[0]
+		r := reader{data: rest[1:]}
+		item := r.text()
+		if r.err != nil {
+			x.inc.log.Error("an entry of this node's stream is unreadable; are there nodes of another version?")
+			x.inc.edge.missed()
+			return
+		}
+		rest = r.data
+		x.item(kind, item)
+	}
+}
+
+func (x *inbox) item(kind byte, data []byte) {
+	switch kind {
+	case outBundle:
+		b, err := parseBundle(data)
+		if err != nil {
+			x.inc.log.Error("what another node tells is unreadable; is it of another version?", "error", err)
+			x.inc.edge.missed()
+			return
+		}
+		x.inc.edge.hear(&b, true)
+	case outReleased:
+		if n, size := binary.Uvarint(data); size > 0 && n < partitions {
+			x.inc.ownership.offer(int(n))
+		}
+	case outPart:
+		x.part(data)
+	}
+}
+
+// part puts together what was too large for one entry. It begins with its
+// sender's incarnation, that of a bundle's owner.
+func (x *inbox) part(data []byte) {
+	r := reader{data: data}
+	owner := string(r.text())
+	item, n, parts := r.uint(), r.uint(), r.uint()
+	if r.err != nil {
+		return
+	}
+	p := x.parts[owner]
+	if n == 0 && (p == nil || p.item < item) {
+		if p == nil && len(x.parts) >= maxPartings {
+			x.inc.edge.missed()
+			clear(x.parts)
+		}
+		p = &parting{item: item, parts: parts}
+		x.parts[owner] = p
+	}
+	if p == nil || p.item != item || p.next != n || len(p.data)+len(r.data) > maxParted {
+		return // it came before
+	}
+	p.data = append(p.data, r.data...)
+	if p.next++; p.next == p.parts {
+		whole := p.data
+		p.data = nil
+		x.item(outBundle, whole)
+	}
+}
+
+// resume finds its place in the stream again after Redis was away. It may be
+// another one by now, with a shorter stream, or one that grew on from there.
+func (x *inbox) resume(ctx context.Context) error {
+	i := x.inc
+	last, err := i.control.HGet(ctx, i.keys.outMeta(i.id), "last").Result()
+	if err != nil && err != redis.Nil {
+		return err
+	}
+	from, first := "-", true
+	for {
+		list, err := i.reading.XRangeN(ctx, i.keys.out(i.id), from, "+", readCount).Result()
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			id, _ := ParseID(m.ID)
+			name, _ := m.Values["n"].(string)
+			before, _ := m.Values["p"].(string)
+			switch {
+			case name == x.name:
+				x.goOn(id)
+				return nil
+			case first && before == x.name:
+				x.goOn(ID{})
+				return nil
+			}
+			first = false
+			from = "(" + m.ID
+		}
+		if len(list) < readCount {
+			break
+		}
+	}
+	if first && last == x.name {
+		x.goOn(ID{}) // all was read and removed
+		return nil
+	}
+	i.log.Warn("Redis has lost updates of other nodes; the sockets concerned close, and their clients come back for a diff")
+	i.edge.missed()
+	clear(x.parts)
+	// What the stream holds now belongs to sockets that are closed, or is told
+	// again: the chain begins anew with what comes next.
+	x.name = last
+	if from == "-" {
+		x.goOn(ID{})
+		return nil
+	}
+	id, err := ParseID(from[1:])
+	x.goOn(id)
+	return err
+}
+
+func (x *inbox) goOn(after ID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.last = after
+}

@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// lease is how a node shows in Redis that it lives. While it cannot, it must
+// stop to speak as an owner before others may think that it is dead: after 0.8
+// of the lease.
+type lease struct {
+	inc    *incarnation
+	until  atomic.Int64 // until when it may speak, in time since inc.start
+	lapsed bool         // what it owned must be looked at again
+}
+
+func newLease(i *incarnation) *lease { return &lease{inc: i} }
+
+// valid reports whether the node may speak as an owner.
+func (l *lease) valid() bool { return int64(time.Since(l.inc.start)) < l.until.Load() }
+
+// run renews the lease until the incarnation ends.
+func (l *lease) run(ctx context.Context) {
+	tick := time.NewTicker(l.inc.config.LeaseTTL / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := l.renew(ctx); err != nil && ctx.Err() == nil {
+			l.inc.trouble.note("the lease cannot be renewed", err)
+		}
+	}
+}
+
+// renew renews the lease once and cuts off what has been read of the node's
+// stream. A lease that had lapsed counts again only after what the node owned
+// has been found to be its own still.
+func (l *lease) renew(ctx context.Context) error {
+	i := l.inc
+	if l.until.Load() > 0 && !l.valid() && !l.lapsed {
+		l.lapsed = true
+		i.stats.leaseLapses.Add(1)
+		i.log.Warn("the lease has lapsed: until it is renewed, nothing is told to clients; is Redis slow or unreachable?", "ttl", i.config.LeaseTTL)
+	}
+	began := time.Since(i.start)
+	next, got := i.inbox.read()
+	k := i.keys
+	alive, err := renewScript.Run(ctx, i.control,
+		[]string{k.lease(i.id), k.gone(i.id), k.out(i.id), k.outMeta(i.id)},
+		i.config.LeaseTTL.Milliseconds(), next, got).Int()
+	if err != nil {
+		return err
+	}
+	if alive == 0 {
+		i.end(errBuried)
+		return errBuried
+	}
+	i.inbox.cutOff(got)
+	if l.lapsed {
+		if err := i.ownership.verify(ctx); err != nil {
+			return err
+		}
+		l.lapsed = false
+		i.log.Info("the lease is valid again")
+	}
+	l.until.Store(int64(began + i.config.LeaseTTL*8/10))
+	i.trouble.over()
+	return nil
+}
+
+// wait waits until the node may speak. It reports false if the context ends
+// before.
+func (l *lease) wait(ctx context.Context) bool {
+	for !l.valid() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(leasePoll):
+		}
+	}
+	return true
+}
+
+// leasePoll is how often a lapsed lease is looked at.
+const leasePoll = 5 * time.Millisecond

@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// Node is one process of a cluster. It takes the place of a [room.Manager]: a
+// socket handler connects sessions to it, whoever owns their rooms. Make it
+// with [Join]. It is safe for concurrent use.
+type Node struct {
+	config  Config
+	clients clients
+	stats   stats
+
+	life    atomic.Pointer[incarnation]
+	ctx     context.Context // ends when the node leaves
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	leaving sync.Mutex
+	left    bool
+}
+
+// Errors of a node.
+var (
+	// ErrLeft: the node has left its cluster.
+	ErrLeft = fmt.Errorf("the node has left the cluster: %w", room.ErrClosed)
+	// ErrOverloaded: the node buffers as much as it may; Redis is slow, or away.
+	ErrOverloaded error = overloaded{}
+)
+
+type overloaded struct{}
+
+func (overloaded) Error() string { return "as much waits for Redis as may: it is slow or away" }
+
+// CloseSocket is what a socket handler tells the client.
+func (overloaded) CloseSocket() protocol.Close {
+	return protocol.Close{Code: protocol.CodeTryLater, Reason: "server is overloaded"}
+}
+
+// Join checks Redis, joins the cluster, and returns when the node takes part.
+// ctx bounds only that. The errors are sentences that say what to do.
+func Join(ctx context.Context, c Config) (*Node, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, clients: newClients(c.Redis)}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	err = checkRedis(ctx, n.clients.control, c.Prefix, ringParameters(), c.Logger)
+	var i *incarnation
+	if err == nil {
+		i, err = begin(ctx, &n.config, n.clients, &n.stats)
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.clients.close())
+	}
+	n.life.Store(i)
+	if err := n.register(c.Registerer); err != nil {
+		i.abandon()
+		return nil, errors.Join(err, n.clients.close())
+	}
+	n.tasks.Go(n.live)
+	return n, nil
+}
+
+// live begins a new incarnation whenever one has to end.
+func (n *Node) live() {
+	for {
+		i := n.life.Load()
+		select {
+		case <-n.ctx.Done():
+			return
+		case why := <-i.ended:
+			n.config.Logger.Error("the node begins anew, and its sockets close: their clients come back", "node", i.id, "reason", why)
+		}
+		n.stats.rebirths.Add(1)
+		i.abandon()
+		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+			again, err := begin(n.ctx, &n.config, n.clients, &n.stats)
+			if err == nil {
+				n.life.Store(again)
+				break
+			}
+			n.config.Logger.Error("the node cannot begin anew; it tries again", "error", err)
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+	}
+}
+
+// Connect adds a session to a room, wherever its owner is. It returns at once:
+// what the session sends waits until the room has it. That the room cannot be
+// loaded or is full is told by closing the socket. The errors are [ErrLeft] and
+// [ErrOverloaded].
+func (n *Node) Connect(ctx context.Context, roomID string, o room.ConnectOptions) (room.Session, error) {
+	if o.OnTokenRefresh == nil {
+		o.OnTokenRefresh = n.config.OnTokenRefresh
+	}
+	return n.life.Load().edge.connect(roomID, o)
+}
+
+// Sessions lists the sessions of a room, on all nodes, sorted by their ids. The
+// error is the context's or [ErrLeft].
+func (n *Node) Sessions(ctx context.Context, roomID string) ([]room.SessionInfo, error) {
+	r, err := n.life.Load().edge.ask(ctx, item{kind: itemSessions, room: roomID})
+	if err != nil {
+		return nil, err
+	}
+	return r.sessions, nil
+}
+
+// SetPermission changes what a session may do, whichever node it is connected
+// to, and returns when that holds. The errors are [room.ErrNoSession], the
+// context's, and [ErrLeft].
+func (n *Node) SetPermission(ctx context.Context, roomID, session string, p room.Permission) error {
+	return n.change(ctx, item{kind: itemRegrant, room: roomID, session: session, grant: room.Grant{Permission: p}})
+}
+
+// SetMetadata replaces a session's metadata, nil leaving none; else it is like
+// [Node.SetPermission].
+func (n *Node) SetMetadata(ctx context.Context, roomID, session string, metadata json.RawMessage) error {
+	if metadata == nil {
+		metadata = json.RawMessage{}
+	}
+	return n.change(ctx, item{kind: itemRegrant, room: roomID, session: session, grant: room.Grant{Metadata: metadata}})
+}
+
+// Disconnect closes a session's socket, whichever node it is connected to, and
+// removes the session; else it is like [Node.SetPermission].
+func (n *Node) Disconnect(ctx context.Context, roomID, session string, c protocol.Close) error {
+	return n.change(ctx, item{kind: itemDisconnect, room: roomID, session: session, close: c})
+}
+
+func (n *Node) change(ctx context.Context, it item) error {
+	r, err := n.life.Load().edge.ask(ctx, it)
+	if err == nil && !r.found {
+		err = room.ErrNoSession
+	}
+	return err
+}
+
+// Ready reports whether the node takes part: it has a valid lease and is not leaving.
+func (n *Node) Ready() bool {
+	return n.ctx.Err() == nil && n.life.Load().lease.valid()
+}
+
+// Leave hands the node's partitions over to the others, closes its sockets with
+// c, spread over some time, and takes the node out of the cluster. Everything
+// acknowledged is in Redis all the time, so an error, which says what was not
+// done before ctx ended, means that the others need some seconds to notice.
+func (n *Node) Leave(ctx context.Context, c protocol.Close) error {
+	n.leaving.Lock()
+	defer n.leaving.Unlock()
+	if n.left {
+		return nil
+	}
+	n.left = true
+	n.cancel()
+	n.tasks.Wait()
+	err := n.life.Load().leave(ctx, c)
+	return errors.Join(err, n.clients.close())
+}

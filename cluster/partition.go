@@ -1,0 +1,423 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/weftsync/weft/store"
+)
+
+// partition is a partition at its owner: the fold of its log, in one goroutine,
+// from the claim until it is handed over, or another node has claimed it.
+type partition struct {
+	inc    *incarnation
+	number int
+	epoch  uint64
+	log    *logState
+	fold   *fold
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	fenced atomic.Bool // somebody else owns it: nothing is told any more
+	given  atomic.Bool // it is being handed over: what is refused from now on is no surprise
+	tasks  sync.WaitGroup
+	reader *logReader // its own, in a Redis Cluster
+
+	queued   atomic.Int64 // bytes in queue
+	queue    chan []logEntry
+	behind   chan ID       // the last id that Redis has, which is less than was read
+	woken    chan struct{} // something is to be looked at
+	giving   chan string   // to which incarnation to hand over; "" is to whom wants it
+	saving   chan saved    // outcome of the save that is under way; nil: none is
+	lastUse  map[string]time.Time
+	sentOff  map[string]time.Time // edges that this one has sent off, and when
+	finished chan struct{}
+}
+
+// logState is what the owner knows of its log beside the fold.
+type logState struct {
+	last    string // id of the last entry that was read; empty: not known
+	quiet   ID     // the owner before has told everything up to here
+	entries []entrySize
+}
+
+// entrySize is an entry that has not been trimmed.
+type entrySize struct {
+	id   ID
+	size int
+}
+
+const (
+	maxQueue      = 16       // reads
+	maxQueueBytes = 16 << 20 // bytes of them, about
+	replayCount   = 512      // entries read at once
+)
+
+// claimed is what a claim has returned.
+type claimed struct {
+	epoch uint64
+	base  partitionCheckpoint
+	quiet ID
+	tries map[place]int
+}
+
+func newPartition(i *incarnation, number int, c claimed) *partition {
+	p := &partition{
+		inc: i, number: number, epoch: c.epoch, log: &logState{quiet: c.quiet},
+		queue: make(chan []logEntry, maxQueue), behind: make(chan ID, 1), woken: make(chan struct{}, 1),
+		giving: make(chan string, 1), lastUse: map[string]time.Time{}, sentOff: map[string]time.Time{},
+		finished: make(chan struct{}),
+	}
+	p.ctx, p.cancel = context.WithCancel(i.ctx)
+	p.fold = newFold(i.config.Limits, c.base, partitionSource{p})
+	p.fold.tries = c.tries
+	p.fold.beforeApply = i.config.beforeApply
+	return p
+}
+
+// fence ends it without a word: another node owns the partition.
+func (p *partition) fence() {
+	if !p.fenced.Swap(true) && !p.given.Load() {
+		p.inc.stats.fenced.Add(1)
+		p.inc.log.Info("a partition has another owner now", "partition", p.number, "epoch", p.epoch)
+	}
+	p.cancel()
+}
+
+func (p *partition) wake() {
+	select {
+	case p.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (p *partition) full() bool {
+	return len(p.queue) == cap(p.queue) || p.queued.Load() > maxQueueBytes
+}
+
+// give hands over entries that were read; there is room for them.
+func (p *partition) give(entries []logEntry) {
+	for n := range entries {
+		p.queued.Add(int64(len(entries[n].data)))
+	}
+	p.queue <- entries
+}
+
+// compare is told the last entry that Redis has.
+func (p *partition) compare(last ID) {
+	select {
+	case p.behind <- last:
+	default:
+	}
+}
+
+// run owns the partition until it is over.
+func (p *partition) run() {
+	defer close(p.finished)
+	defer p.inc.ownership.ended(p)
+	defer p.tasks.Wait()
+	defer p.cancel()
+	if err := p.replay(); err != nil {
+		if p.ctx.Err() == nil {
+			p.inc.log.Error("a partition cannot be loaded; another try follows", "partition", p.number, "error", err)
+		}
+		return
+	}
+	p.inc.readers.add(p, p.fold.position)
+	defer p.inc.readers.remove(p)
+	interval := p.inc.config.SaveInterval
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	p.sendOff()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case entries := <-p.queue:
+			p.process(p.drain(entries))
+		case last := <-p.behind:
+			if p.fold.position.After(last) {
+				p.mend()
+			}
+		case <-p.woken:
+			p.sendOff()
+		case <-tick.C:
+			p.sendOff()
+			p.evict()
+			p.save()
+		case s := <-p.saving:
+			p.saved(s)
+		case to := <-p.giving:
+			if p.handOver(to) {
+				return
+			}
+		}
+	}
+}
+
+// drain takes what else is in the queue.
+func (p *partition) drain(entries []logEntry) []logEntry {
+	was := p.full()
+	for {
+		select {
+		case more := <-p.queue:
+			entries = append(entries, more...)
+			continue
+		default:
+		}
+		break
+	}
+	size := 0
+	for n := range entries {
+		size += len(entries[n].data)
+	}
+	p.queued.Add(-int64(size))
+	if was {
+		p.inc.readers.ready(p)
+	}
+	return entries
+}
+
+// replay reads the log as it stands.
+func (p *partition) replay() error {
+	began := time.Now()
+	after, count := p.fold.position, 0
+	for {
+		list, err := p.inc.reading.XRangeN(p.ctx, p.inc.keys.log(p.number), "("+after.String(), "+", replayCount).Result()
+		if err != nil {
+			return err
+		}
+		if entries := logEntries(list); len(entries) > 0 {
+			after = entries[len(entries)-1].id
+			count += len(entries)
+			p.process(entries)
+		}
+		if len(list) < replayCount {
+			break
+		}
+	}
+	p.inc.stats.replayed.Add(int64(count))
+	p.inc.stats.replayTime.Add(int64(time.Since(began)))
+	return p.ctx.Err()
+}
+
+// process applies entries and tells the edges what comes of them.
+func (p *partition) process(entries []logEntry) {
+	t := telling{p: p}
+	for n := range entries {
+		e := &entries[n]
+		if p.log.last != "" && e.before != p.log.last {
+			t.emit()
+			p.mend()
+		}
+		p.log.last = e.id.String()
+		p.log.entries = append(p.log.entries, entrySize{e.id, len(e.data)})
+		b, err := parseBatch(e.data)
+		if err != nil {
+			p.inc.stats.unreadable.Add(1)
+			p.inc.log.Error("an entry of the log is unreadable and is passed over; are there nodes of another version?", "partition", p.number, "id", e.id.String(), "error", err)
+			p.fold.position = e.id
+			continue
+		}
+		p.inc.liveness.watch(b.edge)
+		outputs, verdict := p.fold.apply(e.id, &b)
+		for k := range b.items {
+			if name := b.items[k].room; name != "" {
+				p.lastUse[name] = time.Now()
+			}
+		}
+		p.inc.stats.applied.Add(1)
+		if verdict == duplicate {
+			p.inc.stats.duplicates.Add(1)
+		}
+		if e.id.After(p.log.quiet) {
+			t.add(e.id, b.edge, outputs, verdict)
+		}
+	}
+	t.emit()
+}
+
+// telling gathers what to tell whom, one bundle for each edge.
+type telling struct {
+	p     *partition
+	edges map[string]*bundle
+	order []string
+}
+
+func (t *telling) add(id ID, from string, outputs []output, v verdict) {
+	b := t.bundle(from, id)
+	b.confirmed = t.p.fold.edges[from].number
+	switch v {
+	case gap:
+		b.expected = b.confirmed + 1
+	case applied:
+		b.expected = 0
+	}
+	for n := range outputs {
+		o := &outputs[n]
+		if o.diff != nil {
+			if o.frame = o.diff.Frame(); o.frame.IsZero() {
+				continue
+			}
+			o.diff = nil
+		}
+		b := t.bundle(o.edge, id)
+		b.outputs = append(b.outputs, *o)
+	}
+}
+
+func (t *telling) bundle(edge string, upto ID) *bundle {
+	b := t.edges[edge]
+	if b == nil {
+		if t.edges == nil {
+			t.edges = map[string]*bundle{}
+		}
+		b = &bundle{edge: edge, owner: t.p.inc.id, partition: t.p.number, epoch: t.p.epoch}
+		t.edges[edge] = b
+		t.order = append(t.order, edge)
+	}
+	b.upto = upto
+	return b
+}
+
+// emit tells everything that was gathered, if the node may still speak.
+func (t *telling) emit() {
+	p := t.p
+	if len(t.order) == 0 {
+		return
+	}
+	if !p.inc.lease.wait(p.ctx) || p.ctx.Err() != nil {
+		return
+	}
+	for _, edge := range t.order {
+		b := t.edges[edge]
+		if edge == p.inc.id {
+			p.inc.edge.hear(b, false)
+			continue
+		}
+		p.inc.outbox.put(edge, outBundle, p, appendBundle(nil, b))
+	}
+	t.edges, t.order = nil, nil
+}
+
+// sendOff lets the sessions of nodes leave that were taken for dead.
+func (p *partition) sendOff() {
+	for edge, mark := range p.fold.edges {
+		if mark.gone != 0 || edge == p.inc.id {
+			continue
+		}
+		p.inc.liveness.watch(edge)
+		if !p.inc.liveness.buried(edge) {
+			continue
+		}
+		const again = 10 * time.Second // it may have been lost
+		if since, told := p.sentOff[edge]; told && time.Since(since) < again {
+			continue
+		}
+		p.sentOff[edge] = time.Now()
+		p.inc.edge.send(p.number, item{kind: itemEdgeGone, session: edge})
+	}
+	maps.DeleteFunc(p.sentOff, func(edge string, _ time.Time) bool {
+		mark, known := p.fold.edges[edge]
+		return !known || mark.gone != 0
+	})
+}
+
+// evict lets go of rooms that have no sessions, no changes to save, and no use.
+func (p *partition) evict() {
+	for name, r := range p.fold.rooms {
+		if len(r.homes) == 0 && !r.dirty() && time.Since(p.lastUse[name]) > p.inc.config.RoomIdleTimeout {
+			delete(p.fold.rooms, name)
+			delete(p.lastUse, name)
+		}
+	}
+	maps.DeleteFunc(p.lastUse, func(name string, _ time.Time) bool { return p.fold.rooms[name] == nil })
+	p.inc.stats.rooms.set(p.number, len(p.fold.rooms))
+}
+
+// fenceOf is in whose name the partition's owner writes.
+func (p *partition) fenceOf() store.Fence {
+	return store.Fence{Partition: p.number, Epoch: p.epoch, Owner: p.inc.id}
+}
+
+// fencedRun runs a fenced script, and ends the partition if it is refused.
+func (p *partition) fencedRun(ctx context.Context, script *redis.Script, keys []string, args ...any) error {
+	keys = append([]string{p.inc.keys.own(p.number)}, keys...)
+	args = append([]any{strconv.FormatUint(p.epoch, 10), p.inc.id}, args...)
+	err := script.Run(ctx, p.inc.writing, keys, args...).Err()
+	if store.IsFenced(err) {
+		p.fence()
+	}
+	return err
+}
+
+// partitionSource is where the fold reads.
+type partitionSource struct{ p *partition }
+
+// again does something until Redis answers, or the partition is over.
+func (s partitionSource) again(what string, do func(context.Context) error) error {
+	for {
+		err := do(s.p.ctx)
+		if err == nil || errors.Is(err, errUnreadable) || s.p.ctx.Err() != nil {
+			return err
+		}
+		s.p.inc.trouble.note(what, err)
+		select {
+		case <-s.p.ctx.Done():
+			return s.p.ctx.Err()
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+var errUnreadable = errors.New("unreadable checkpoint")
+
+func (s partitionSource) live() (rooms []string) {
+	_ = s.again("rooms cannot be listed", func(ctx context.Context) (err error) {
+		rooms, err = s.p.inc.store.Live(ctx, s.p.number)
+		return err
+	})
+	slices.Sort(rooms)
+	return rooms
+}
+
+func (s partitionSource) history(base, upto ID, yield func(ID, *batch)) {
+	for after := base; upto.After(after); {
+		var list []redis.XMessage
+		err := s.again("the log cannot be read", func(ctx context.Context) (err error) {
+			list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto.String(), replayCount).Result()
+			return err
+		})
+		if err != nil || len(list) == 0 {
+			return
+		}
+		for _, e := range logEntries(list) {
+			after = e.id
+			if b, err := parseBatch(e.data); err == nil {
+				yield(e.id, &b)
+			}
+		}
+	}
+}
+
+func (s partitionSource) broke(at place, room, session string, tries int) {
+	p := s.p
+	p.inc.stats.panics.Add(1)
+	p.inc.log.Error("a message broke the room's engine; its room is computed anew", "room", room, "session", session, "tries", tries)
+	_ = s.again("a broken message cannot be noted", func(ctx context.Context) error {
+		err := p.fencedRun(ctx, brokeScript, []string{p.inc.keys.tries(p.number)}, at.String(), tries)
+		if store.IsFenced(err) {
+			return fmt.Errorf("%w: %w", errUnreadable, err) // no use to try again
+		}
+		return err
+	})
+}

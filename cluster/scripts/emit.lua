@@ -1,0 +1,21 @@
+-- Puts what an owner tells an edge into the edge's stream.
+-- KEYS: out, meta, gone. ARGV: a name for this entry, the stream's bound in bytes, data.
+-- Returns 1, or 0 if the edge has been buried.
+--
+-- Every entry carries the name of the one before it, so that the edge notices
+-- if one is missing. That is so after the stream was cut because the edge did
+-- not read it, and after Redis has lost its last entries.
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return 0
+end
+local m = redis.call('HMGET', KEYS[2], 'put', 'got', 'last')
+local put = tonumber(m[1] or '0')
+if put - tonumber(m[2] or '0') + #ARGV[3] > tonumber(ARGV[2]) then
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+  redis.call('HSET', KEYS[2], 'got', put, 'last', 'cut')
+  m[3] = 'cut'
+end
+redis.call('XADD', KEYS[1], '*', 'p', m[3] or '', 'n', ARGV[1], 'b', ARGV[3])
+redis.call('HINCRBY', KEYS[2], 'put', #ARGV[3])
+redis.call('HSET', KEYS[2], 'last', ARGV[1])
+return 1

@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
+)
+
+// seat is a session at its edge.
+type seat struct {
+	edge      *edge
+	partition *edgePartition
+	id, room  string
+	client    string
+	socket    room.Socket
+
+	waiting atomic.Int64 // bytes that are not confirmed
+	left    atomic.Bool
+
+	// guarded by partition.mu
+	joined bool // what the room says is for it from here on
+	grant  room.Grant
+
+	refreshing sync.Mutex
+	authorize  func(room.TokenRefresh) (room.Grant, error)
+	running    bool
+	next       *string // the newest token that came meanwhile
+}
+
+func newSeat(e *edge, p *edgePartition, roomID string, o room.ConnectOptions) *seat {
+	return &seat{
+		edge: e, partition: p, id: rand.Text(), room: roomID, client: o.Client,
+		socket: o.Socket, grant: o.Grant, authorize: o.OnTokenRefresh,
+	}
+}
+
+func (s *seat) ID() string { return s.id }
+
+// Info describes the session; the error is [room.ErrNoSession].
+func (s *seat) Info() (room.SessionInfo, error) {
+	s.partition.mu.Lock()
+	defer s.partition.mu.Unlock()
+	if s.left.Load() {
+		return room.SessionInfo{}, fmt.Errorf("%w: %s", room.ErrNoSession, s.id)
+	}
+	return room.SessionInfo{ID: s.id, Client: s.client, Permission: s.grant.Permission, Metadata: s.grant.Metadata}, nil
+}
+
+func (s *seat) Leave() {
+	s.partition.mu.Lock()
+	defer s.partition.mu.Unlock()
+	s.edge.removeLocked(s)
+}
+
+// keepParserBelow is up to which length of a message its parser's buffers are
+// worth keeping.
+const keepParserBelow = 1 << 20
+
+// Receive checks a message and sends it on its way to the room's owner. It
+// waits while too much is on its way already.
+func (s *seat) Receive(text []byte) {
+	e := s.edge
+	parser := e.parsers.Get().(*protocol.Parser)
+	m, err := parser.Parse(text)
+	violation := (*protocol.Violation)(nil)
+	kind, token := protocol.Ignored, ""
+	if err == nil {
+		kind, token = m.Kind, m.Token
+	}
+	if len(text) < keepParserBelow {
+		e.parsers.Put(parser)
+	}
+	switch {
+	case errors.As(err, &violation):
+		e.inc.stats.violations.Add(1)
+		e.inc.log.Info("a message has the wrong shape; its sender is closed", "room", s.room, "session", s.id, "at", violation.Member)
+		s.close(violation.Close())
+	case kind == protocol.AuthRefresh:
+		s.refresh(token)
+	case kind != protocol.Ignored:
+		e.inc.stats.received.Add(1)
+		s.send(item{kind: itemMessage, room: s.room, session: s.id, text: append([]byte(nil), text...)})
+	}
+}
+
+func (s *seat) close(c protocol.Close) {
+	s.partition.mu.Lock()
+	defer s.partition.mu.Unlock()
+	if !s.left.Load() {
+		s.edge.closeSeatLocked(s, c)
+	}
+}
+
+func (s *seat) send(it item) {
+	s.edge.waitForSpace(s, it.size())
+	s.partition.mu.Lock()
+	defer s.partition.mu.Unlock()
+	if !s.left.Load() {
+		s.edge.sendLocked(s.partition, s, it)
+	}
+}
+
+// waitForSpace waits until a session may have n more bytes on their way, or has left.
+func (e *edge) waitForSpace(s *seat, n int) {
+	over := func() bool {
+		mine := int(s.waiting.Load())
+		return mine > 0 && !s.left.Load() &&
+			(mine+n > e.inc.config.MaxSessionBytes || int(e.buffered.Load())+n > e.inc.config.MaxBufferBytes)
+	}
+	if !over() {
+		return
+	}
+	e.inc.stats.held.Add(1)
+	e.space.L.Lock()
+	defer e.space.L.Unlock()
+	e.waiters++
+	for over() {
+		e.space.Wait()
+	}
+	e.waiters--
+}
+
+// refresh authorizes the session with a new token and changes its grant, or
+// closes it if the token is refused. One authorization runs at a time; of the
+// tokens that come meanwhile the last is used.
+func (s *seat) refresh(token string) {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	if s.authorize == nil || s.left.Load() {
+		return
+	}
+	if s.running {
+		s.next = &token
+		return
+	}
+	s.partition.mu.Lock() // an incarnation that ends takes out all seats before it waits for its tasks
+	defer s.partition.mu.Unlock()
+	if !s.left.Load() {
+		s.running = true
+		s.edge.inc.tasks.Go(func() { s.authorizeAll(token) })
+	}
+}
+
+func (s *seat) authorizeAll(token string) {
+	for {
+		grant, err := s.askOnce(token)
+		if err == nil && !grant.Permission.Valid() {
+			err = errors.New("the authorizer granted no valid permission")
+		}
+		if err != nil {
+			s.edge.inc.log.Info("a token refresh was refused; the session is closed", "room", s.room, "session", s.id)
+			s.close(protocol.PolicyViolation(room.ClientReason(err)))
+		} else {
+			s.send(item{kind: itemRegrant, room: s.room, session: s.id, grant: grant})
+		}
+		s.refreshing.Lock()
+		next := s.next
+		s.next = nil
+		s.running = next != nil && !s.left.Load()
+		again := s.running
+		s.refreshing.Unlock()
+		if !again {
+			return
+		}
+		token = *next
+	}
+}
+
+// askOnce survives the authorizer's panic.
+func (s *seat) askOnce(token string) (grant room.Grant, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the authorizer panicked: %T", p)
+			s.edge.inc.log.Error("an authorizer panicked", "room", s.room, "session", s.id, "panic", fmt.Sprintf("%T", p))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.edge.inc.ctx, s.edge.inc.config.AuthorizeTimeout)
+	defer cancel()
+	return s.authorize(room.TokenRefresh{Context: ctx, Room: s.room, Session: s.id, Client: s.client, Token: token})
+}
