@@ -28,6 +28,7 @@ type conn struct {
 	pingSent   atomic.Int64 // plus one; 0: no ping is unanswered
 	writeSince atomic.Int64 // plus one; 0: no write is under way
 	grown      atomic.Bool  // the reader has handled messages since it began
+	handling   atomic.Bool  // the reader is not reading: its room handles a message
 
 	// tasks are the writer, the gathering timer and the closer; the reader
 	// waits for them before it ends.

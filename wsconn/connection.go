@@ -16,7 +16,8 @@ import (
 
 // Rooms is where sessions live: a [room.Manager], or a node of a cluster.
 type Rooms interface {
-	// Connect adds a session to a room, which is loaded if need be.
+	// Connect adds a session to a room, which is loaded if need be. An error
+	// that has a method CloseSocket() protocol.Close says what the client is told.
 	Connect(ctx context.Context, roomID string, o room.ConnectOptions) (room.Session, error)
 }
 
@@ -165,6 +166,7 @@ func (c *Connection) authorize(ctx context.Context, info authz.Info) (grant room
 func closeFor(err error) protocol.Close {
 	var query *ConnectError
 	var refused *errAuthorization
+	var told interface{ CloseSocket() protocol.Close }
 	switch {
 	case errors.As(err, &query):
 		return protocol.PolicyViolation(query.Error())
@@ -172,6 +174,8 @@ func closeFor(err error) protocol.Close {
 		return protocol.Close{Code: protocol.CodeTryLater, Reason: "the session was not ready in time"}
 	case errors.As(err, &refused):
 		return protocol.PolicyViolation(room.ClientReason(refused.err))
+	case errors.As(err, &told):
+		return told.CloseSocket()
 	case errors.Is(err, room.ErrFull):
 		return protocol.CloseRoomFull
 	case errors.Is(err, room.ErrClosed):

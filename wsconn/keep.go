@@ -54,6 +54,8 @@ func (s *Server) check(c *conn) {
 		switch {
 		case c.lastRead.Load() >= sent-1:
 			c.pingSent.Store(0)
+		case c.handling.Load():
+			c.pingSent.Store(now + 1) // it is the room that keeps it from being heard
 		case time.Duration(now-sent) > s.config.PongTimeout:
 			c.closeWith(protocol.CloseDeadPeer, closedDead)
 		}

@@ -54,6 +54,26 @@ func TestNoPong(t *testing.T) {
 	})
 }
 
+// A socket that is not read because its room takes no more is not dead.
+func TestHeldByRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, g := meet(t, wsconn.Config{})
+		for range cap(g.got) + 1 {
+			client.raw(frame(ws.OpText, true, "x"))
+		}
+		client.expectFrame(ws.OpPing, "")
+		time.Sleep(5 * time.Minute)
+		for range cap(g.got) + 1 {
+			next(t, g.got)
+		}
+		client.raw(frame(ws.OpPong, true, ""))
+		began := time.Now()
+		client.expectFrame(ws.OpPing, "")
+		client.expectFrame(ws.OpClose, closeBody(1001, "no answer to pings"))
+		between(t, began, 10*time.Second, 60*time.Second)
+	})
+}
+
 // Anything that comes is a sign of life, even a part of a large message.
 func TestDataIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -99,7 +99,9 @@ func (r *reader) frame(c *conn) closeReason {
 		return r.refuse(c, protocol.CloseInvalidText, closedBadText)
 	}
 	c.server.metrics.received.Inc()
+	c.handling.Store(true)
 	c.client.OnMessage(text)
+	c.handling.Store(false)
 	r.release()
 	c.grown.Store(true)
 	return stillOpen
