@@ -69,6 +69,7 @@ func parse(t *testing.T, env map[string]string, args ...string) (o options, from
 // bare leaves of options what can be compared.
 func bare(o options) options {
 	o.auth.kinds, o.auth.jwtOnly, o.auth.webhookOnly = nil, nil, nil
+	o.local, o.cluster.means = nil, nil
 	return o
 }
 
@@ -85,9 +86,15 @@ var samples = map[string][2]string{
 	"text|json":             {"json", "text"},
 	"debug|info|warn|error": {"debug", "error"},
 	"SECRET":                {"sixteen bytes 11", "sixteen bytes 12"},
+	"HOST:PORT,…":           {"a.example:11,[::1]:12", "127.0.0.1:13"},
+	"IP[:PORT]":             {"10.0.0.1:11", "::1"},
+	"KEY":                   {"c2l4dGVlbiBieXRlcyAxMQ==", "c2l4dGVlbiBieXRlcyAxMg=="},
 }
 
 func sample(s *setting) [2]string {
+	if s.name == "redis-url" {
+		return [2]string{"redis://eleven", "redis+sentinel://twelve/m"}
+	}
 	if values, ok := samples[s.metavar]; ok {
 		return values
 	}
@@ -183,6 +190,8 @@ var promised = map[string]string{
 	"max-sessions-per-room": "10000", "max-connections": "100000", "max-queue-bytes": "8MiB",
 	"gather": "4ms", "ping-interval": "25s", "pong-timeout": "10s", "handshake-timeout": "10s", "write-timeout": "10s",
 	"token-grace": "25s", "shutdown-timeout": "30s", "log-level": "info", "log-format": "text",
+	"redis-url": "", "redis-prefix": "weft:", "node-name": "", "join": "", "gossip-listen": ":7946", "gossip-advertise": "", "gossip-key": "",
+	"lease-ttl": "2s", "drain-timeout": "45s", "max-session-buffer": "1MiB", "max-node-buffer": "64MiB", "max-log-bytes": "32MiB", "max-out-bytes": "64MiB",
 	"auth-jwt-secret": "", "auth-jwks-url": "", "auth-public-key-file": "", "auth-webhook-url": "", "auth-webhook-headers": "",
 	"auth-room-claim": "roomId", "auth-write-claim": "canWrite", "auth-metadata-claim": "metadata", "auth-issuer": "", "auth-audience": "",
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -32,4 +34,12 @@ func (h httpErrors) Write(text []byte) (int, error) {
 	line, _, _ = strings.Cut(line, "?")
 	h.log.Warn("trouble with an HTTP connection", "text", line)
 	return len(text), nil
+}
+
+// redisLog is for the remarks of the Redis client, one for every attempt of
+// every connection. What they come to, the cluster says once and itself.
+type redisLog struct{ log *slog.Logger }
+
+func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
+	r.log.DebugContext(ctx, "a remark of the Redis client", "text", fmt.Sprintf(format, args...))
 }

@@ -9,7 +9,8 @@
 //   - setting.go, source.go: what a setting is, and where its value comes from
 //   - options.go: the settings of `weft serve`
 //   - serve.go, shutdown.go: the server from its start to its end
-//   - auth.go, store.go, log.go: its parts, as the settings choose them
+//   - rooms.go: where rooms live: store.go on one node; cluster.go, node.go on many
+//   - auth.go, log.go: its other parts, as the settings choose them
 //   - public.go, admin.go: what the two listeners answer
 //   - memory.go: how much garbage may pile up
 //   - token.go, load.go, version.go: the other commands

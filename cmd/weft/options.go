@@ -28,7 +28,10 @@ type options struct {
 	tokenGrace, shutdownTimeout    time.Duration
 	allowedOrigins                 []string
 	logLevel, logFormat            string
+	cluster                        clusterOptions
 	auth                           authOptions
+
+	local []*setting // what means something without a cluster only
 }
 
 const (
@@ -42,6 +45,10 @@ const shortest = time.Millisecond
 
 // settings lists the settings, which fill o in. It sets o to the defaults.
 func (o *options) settings() []*setting {
+	o.local = []*setting{
+		choiceSetting("store", &o.store, storeFile, "where rooms are kept; memory forgets them when weft ends", storeFile, storeMemory),
+		textSetting("data-dir", &o.dataDir, "./data", "FOLDER", "folder of the file store, created if need be"),
+	}
 	return slices.Concat(
 		in("Listening",
 			addressSetting("listen", &o.listen, ":8080", "where browsers connect; port 0 takes a free one, which the log names", false),
@@ -50,12 +57,11 @@ func (o *options) settings() []*setting {
 			listSetting("allowed-origins", &o.allowedOrigins, "ORIGIN,…", "origins of the pages that may connect, such as https://app.example.com; none given means any", checkOrigin),
 			switchSetting("dev", &o.dev, "for development only: any token may read and write every room, and / is the playground"),
 		),
-		in("Storage",
-			choiceSetting("store", &o.store, storeFile, "where rooms are kept; memory forgets them when weft ends", storeFile, storeMemory),
-			textSetting("data-dir", &o.dataDir, "./data", "FOLDER", "folder of the file store, created if need be"),
+		in("Storage", append(o.local,
 			durationSetting("save-interval", &o.saveInterval, 2*time.Second, shortest, "how long after a change a room is saved"),
 			durationSetting("room-idle-timeout", &o.roomIdleTimeout, time.Minute, shortest, "how long a room without clients stays in memory"),
-		),
+		)...),
+		o.cluster.settings(),
 		in("Limits",
 			sizeSetting("max-message-bytes", &o.maxMessageBytes, 32<<20, 1<<10, "longest message from a client; a client may send a whole document in one"),
 			countSetting("max-buffer-length", &o.maxBufferLength, 1_000_000, 1, "most elements that an array changed by a delta may have"),
@@ -88,10 +94,21 @@ func in(heading string, settings ...*setting) []*setting {
 	return settings
 }
 
+// keeper names what keeps the rooms.
+func (o *options) keeper() string {
+	if o.cluster.on() {
+		return "redis"
+	}
+	return o.store
+}
+
 // check finds what no setting can find by itself.
 func (o *options) check() error {
 	if o.pprof && o.adminListen == "" {
 		return badSetting("pprof", "needs an admin-listen address, which is empty")
+	}
+	if err := o.cluster.check(o.local); err != nil {
+		return err
 	}
 	return o.auth.check(o.dev)
 }

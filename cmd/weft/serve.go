@@ -14,8 +14,6 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/weftsync/weft/cmd/weft/playground"
-	"github.com/weftsync/weft/room"
-	"github.com/weftsync/weft/room/protocol"
 	"github.com/weftsync/weft/wsconn"
 )
 
@@ -41,7 +39,7 @@ func (p *program) serve() *cli.Command {
 }
 
 // serve runs a server until ctx ends. It returns nil if it then has closed
-// every socket and saved every room.
+// every socket and saved every room, or handed it to another node.
 func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
@@ -52,38 +50,26 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 	defer admin.close()
 
-	storage, err := openStore(o)
+	auth, err := o.auth.authorizer(ctx, log)
 	if err != nil {
 		return err
 	}
-	auth, err := o.auth.authorizer(ctx, log)
-	if err != nil {
-		return errors.Join(err, storage.close())
-	}
 	defer auth.Close()
+	rooms, err := openRooms(ctx, o, &h, metrics, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			log.Info("weft has ended before it was ready", "error", err)
+			return nil
+		}
+		return err
+	}
 	if o.dev {
 		warnDev(o.listen, log)
 	}
-	rooms := room.NewManager(room.Config{
-		Storage:          storage,
-		SaveInterval:     o.saveInterval,
-		IdleTimeout:      o.roomIdleTimeout,
-		AuthorizeTimeout: o.handshakeTimeout,
-		MaxWaitingBytes:  o.maxQueueBytes,
-		Limits: room.Limits{
-			Limits:           protocol.Limits{MaxMessageBytes: o.maxMessageBytes, MaxBufferLength: o.maxBufferLength},
-			MaxDocumentBytes: o.maxDocumentBytes,
-			MaxPresenceBytes: o.maxPresenceBytes,
-			MaxSessions:      o.maxSessionsPerRoom,
-		},
-		Logger: log,
-	})
-	h.watch(func() []room.UnsavedRoom { return rooms.Stats().Unsaved })
 	sockets, err := newSockets(o, rooms, auth, metrics, log)
 	if err != nil {
-		return errors.Join(err, storage.close())
+		return errors.Join(err, rooms.drop())
 	}
-	end := func() error { return shutDown(o.shutdownTimeout, rooms, sockets, storage, log) }
 
 	var page http.Handler
 	if o.dev {
@@ -91,15 +77,15 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 	public, err := listen(o.listen, publicHandler(sockets, page, log), o.handshakeTimeout, log)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen: %w", err), end())
+		return errors.Join(fmt.Errorf("listen: %w", err), rooms.end(sockets))
 	}
 	defer public.close()
 
 	h.set(serving)
-	log.Info("ready", "listen", public.address(), "admin", admin.address(), "store", o.store)
+	log.Info("ready", "listen", public.address(), "admin", admin.address(), "store", o.keeper())
 	select {
 	case <-ctx.Done():
-		log.Info("shutting down: sockets are closed and rooms saved; a second signal ends weft at once")
+		log.Info("shutting down: sockets are closed and rooms kept; a second signal ends weft at once")
 	case <-public.ended:
 		err = public.err
 	case <-admin.ended:
@@ -107,16 +93,13 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 	h.set(shuttingDown)
 	public.refuse()
-	if err = errors.Join(err, end()); err == nil {
-		log.Info("weft has ended in order", "store", o.store)
+	if err = errors.Join(err, rooms.end(sockets)); err == nil {
+		log.Info("weft has ended in order", "store", o.keeper())
 	}
 	return err
 }
 
-func newSockets(o *options, rooms *room.Manager, auth closingAuthorizer, metrics *prometheus.Registry, log *slog.Logger) (*wsconn.Server, error) {
-	if err := wsconn.RegisterRooms(metrics, rooms.Stats); err != nil {
-		return nil, err
-	}
+func newSockets(o *options, rooms wsconn.Rooms, auth closingAuthorizer, metrics *prometheus.Registry, log *slog.Logger) (*wsconn.Server, error) {
 	gather := o.gather
 	if gather == 0 {
 		gather = -1 // there, 0 is the default
