@@ -107,6 +107,16 @@ func awaitMembers(t *testing.T, m *membership, want ...string) time.Duration {
 	}
 }
 
+// receive takes a value that must come.
+func receive[T any](t *testing.T, from <-chan T) {
+	t.Helper()
+	select {
+	case <-from:
+	case <-time.After(15 * time.Second):
+		t.Fatal("what should have happened did not, within 15 s")
+	}
+}
+
 func TestMembersMeetAndTellTheirState(t *testing.T) {
 	noLeaks(t)
 	a := gossipNode(t, membershipConfig{incarnation: "a.1", hint: ":4711"})
@@ -264,7 +274,7 @@ func TestMembersAreLookedForAgain(t *testing.T) {
 		join:   []string{fmt.Sprintf("weft:%d", a.address().Port())},
 	})
 	for range 5 {
-		<-resolver.asked
+		receive(t, resolver.asked)
 	}
 	if n := log.count("cannot reach a node to join"); n != 1 {
 		t.Errorf("of a name that does not resolve it said so %d times", n)
@@ -288,7 +298,7 @@ func TestMembersAreLookedForAgain(t *testing.T) {
 	}()
 	awaitMembers(t, b, "a.1 joining", "b.1 joining")
 	awaitMembers(t, a, "a.1 joining", "b.1 joining")
-	<-more
+	receive(t, more)
 	if n := log.count("reached what could not be reached before"); n != 1 {
 		t.Errorf("that the name resolves was said %d times", n)
 	}
@@ -420,7 +430,7 @@ func TestMembersMeetAgainAfterAPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 12 { // more than three times rejoin, after which the dead are forgotten
-		<-rounds
+		receive(t, rounds)
 	}
 	wa.up.Store(true)
 	wb.up.Store(true)
@@ -492,7 +502,7 @@ func TestMemberWithForeignMeta(t *testing.T) {
 		t.Fatal(err)
 	}
 	for a.list.NumMembers() < 3 {
-		<-a.changed()
+		receive(t, a.changed())
 	}
 	awaitMembers(t, b, "a.1 joining")
 	awaitMembers(t, a, "a.1 joining")
