@@ -162,7 +162,6 @@ func (i *incarnation) leave(ctx context.Context, c protocol.Close) error {
 	if err := i.gossip.leave(ctx); err != nil {
 		i.log.Warn("the others were not told that this node has left", "error", err)
 	}
-	i.gossip = nil
 	i.stop()
 	return errors.Join(errs...)
 }

@@ -113,10 +113,7 @@ func (n *Node) register(reg prometheus.Registerer) error {
 	gauge("owned_partitions", "Partitions that this node owns.", func() float64 { return float64(len(n.life.Load().ownership.list())) })
 	gauge("buffered_bytes", "Bytes of sessions that wait for Redis and the owners.", func() float64 { return float64(n.life.Load().edge.buffered.Load()) })
 	gauge("members", "Nodes in the gossip, this one included.", func() float64 {
-		if g := n.life.Load().gossip; g != nil {
-			return float64(len(g.members()))
-		}
-		return 0
+		return float64(len(n.life.Load().gossip.members()))
 	})
 	counter("appended_total", "Batches that were appended to logs.", &s.appended)
 	counter("append_errors_total", "Appends whose outcome is not known; they are made again.", &s.appendErrors)
