@@ -256,6 +256,9 @@ func TestWaits(t *testing.T) {
 	if w := LongestWaits(recordings, []Window{{"n1", 7 * time.Second, 8 * time.Second}}); len(w) != 0 {
 		t.Errorf("%v, want none: n1 is the one at fault", w)
 	}
+	if w := WaitsDuring(recordings, []Window{{"n2", 7 * time.Second, 9 * time.Second}, {"n2", 8 * time.Second, 9 * time.Second}}); len(w) != 2 {
+		t.Errorf("%v, want m5 and m4, once each", w)
+	}
 	if last := LastAck(recordings, 10*time.Second); last != 11*time.Second {
 		t.Errorf("%v, want m4's", last)
 	}

@@ -42,6 +42,7 @@ type client struct {
 	targets  []Target
 	start    time.Time
 	every    time.Duration
+	pad      rawJSON
 
 	mu        sync.Mutex
 	conn      *websocket.Conn // nil while closed
@@ -59,9 +60,10 @@ type client struct {
 	changed   chan struct{} // closed and replaced whenever one of the above changes
 }
 
-func newClient(id, room string, targets []Target, at int, start time.Time, every time.Duration) *client {
+func newClient(id, room string, targets []Target, at int, start time.Time, every time.Duration, pad int) *client {
 	return &client{
 		id: id, room: room, targets: targets, at: at, start: start, every: every,
+		pad:      mustMarshal(strings.Repeat("p", pad)),
 		inFlight: map[string][]Patch{}, document: Patch{}, changed: make(chan struct{}),
 	}
 }
@@ -183,6 +185,9 @@ func (c *client) nextEdit() Patch {
 	p := Patch{
 		"u/" + name: {"_exists": rawJSON("true"), "n": mustMarshal(c.edits)},
 		"shared/S":  {"_exists": rawJSON("true"), "by": mustMarshal(name)},
+	}
+	if len(c.pad) > 2 {
+		p["shared/S"]["pad"] = c.pad
 	}
 	switch c.edits % 10 {
 	case 3:
@@ -365,13 +370,21 @@ func (c *client) wait(ctx context.Context, holds func() bool) error {
 	}
 }
 
+// ackedLocked is how many edits have their acks, which come in the order of the edits.
+func (c *client) ackedLocked() int { return c.edits - c.unackedLocked() }
+
+func (c *client) unackedLocked() int {
+	n := len(c.waiting)
+	for _, edits := range c.inFlight {
+		n += len(edits)
+	}
+	return n
+}
+
 func (c *client) recording() Recording {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	unacked := len(c.waiting)
-	for _, edits := range c.inFlight {
-		unacked += len(edits)
-	}
+	unacked := c.unackedLocked()
 	return Recording{Client: c.id, Room: c.room, Events: c.events, Document: c.document, Unacked: unacked}
 }
 

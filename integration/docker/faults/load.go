@@ -17,6 +17,7 @@ type LoadConfig struct {
 	ClientsPerRoom   int
 	PatchesPerSecond int // of all clients
 	RoomPrefix       string
+	Pad              int // bytes that every patch has beside what it needs
 }
 
 // Load is clients at work.
@@ -37,7 +38,7 @@ func StartLoad(c LoadConfig) *Load {
 	every := time.Second * time.Duration(c.Rooms*c.ClientsPerRoom) / time.Duration(c.PatchesPerSecond)
 	for i := range c.Rooms {
 		for j := range c.ClientsPerRoom {
-			l.clients = append(l.clients, newClient(fmt.Sprintf("c%d.%d", i, j), RoomName(c.RoomPrefix, i), c.Targets, (i+j)%len(c.Targets), l.start, every))
+			l.clients = append(l.clients, newClient(fmt.Sprintf("c%d.%d", i, j), RoomName(c.RoomPrefix, i), c.Targets, (i+j)%len(c.Targets), l.start, every, c.Pad))
 		}
 	}
 	for i, c := range l.clients {
@@ -65,6 +66,22 @@ func (l *Load) AwaitSynced(ctx context.Context) error {
 	for _, c := range l.clients {
 		if err := c.wait(ctx, func() bool { return c.isSynced }); err != nil {
 			return fmt.Errorf("waiting for %s to be synced: %w", c.id, err)
+		}
+	}
+	return nil
+}
+
+// AwaitAcked returns when all edits made before the call have their acks.
+func (l *Load) AwaitAcked(ctx context.Context) error {
+	made := make([]int, len(l.clients))
+	for i, c := range l.clients {
+		c.mu.Lock()
+		made[i] = c.edits
+		c.mu.Unlock()
+	}
+	for i, c := range l.clients {
+		if err := c.wait(ctx, func() bool { return c.ackedLocked() >= made[i] }); err != nil {
+			return fmt.Errorf("waiting for the acks of %s: %w", c.id, err)
 		}
 	}
 	return nil

@@ -31,6 +31,22 @@ func WaitsOf(recordings []Recording, but []Window) Waits {
 	return all
 }
 
+// WaitsDuring returns every wait for an ack on a node other than the one at fault that was under way at
+// some time of the fault's window.
+func WaitsDuring(recordings []Recording, faults []Window) Waits {
+	var all Waits
+	eachWait(recordings, func(_ int, node string, from, to time.Duration) {
+		for _, f := range faults {
+			if f.Node != node && from <= f.To && to >= f.From {
+				all = append(all, to-from)
+				return
+			}
+		}
+	})
+	slices.Sort(all)
+	return all
+}
+
 // LongestWaits returns, for every fault and every socket on another node, the longest wait for an ack
 // that was under way at some time of the fault's window.
 func LongestWaits(recordings []Recording, faults []Window) Waits {

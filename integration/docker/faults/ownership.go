@@ -24,14 +24,18 @@ type Claim struct {
 	Partition int
 	Epoch     string
 	Owner     string
+	Before    string // the owner before
 }
 
 // Node is the name of the owner's node.
-func (c Claim) Node() string {
-	if i := strings.LastIndexByte(c.Owner, '.'); i >= 0 {
-		return c.Owner[:i]
+func (c Claim) Node() string { return NodeOf(c.Owner) }
+
+// NodeOf is the name of an incarnation's node.
+func NodeOf(incarnation string) string {
+	if i := strings.LastIndexByte(incarnation, '.'); i >= 0 {
+		return incarnation[:i]
 	}
-	return c.Owner
+	return incarnation
 }
 
 // Ownership watches in Redis who owns what. It looks again and again, so of two claims of a partition
@@ -45,9 +49,8 @@ type Ownership struct {
 	done   chan struct{}
 
 	mu     sync.Mutex
-	now    [Partitions]Claim
+	now    [Partitions]Claim // what stands in Redis
 	claims []Claim
-	looks  int
 }
 
 // WatchOwnership watches until Close; since is the clock of the claims. While Redis does not answer, it
@@ -68,7 +71,7 @@ func (o *Ownership) Close() {
 	<-o.done
 }
 
-// Claims are all that were seen, in order.
+// Claims are all that were seen since it began, in order. Who owned before does not count.
 func (o *Ownership) Claims() []Claim {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -80,13 +83,6 @@ func (o *Ownership) Owner(partition int) Claim {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.now[partition]
-}
-
-// Looks is how many times all partitions have been looked at.
-func (o *Ownership) Looks() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.looks
 }
 
 func (o *Ownership) watch(ctx context.Context) {
@@ -117,15 +113,17 @@ func (o *Ownership) look(ctx context.Context) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.looks++
 	for i, answer := range answers {
 		epoch, _ := answer.Val()[0].(string)
 		owner, _ := answer.Val()[1].(string)
 		if epoch == "" || epoch == o.now[i].Epoch {
 			continue
 		}
-		o.now[i] = Claim{At: o.since(), Partition: i, Epoch: epoch, Owner: owner}
-		o.claims = append(o.claims, o.now[i])
+		first := o.now[i].Epoch == ""
+		o.now[i] = Claim{At: o.since(), Partition: i, Epoch: epoch, Owner: owner, Before: o.now[i].Owner}
+		if !first {
+			o.claims = append(o.claims, o.now[i])
+		}
 	}
 }
 

@@ -164,6 +164,8 @@ func TestCommandsAreToldApart(t *testing.T) {
 		{"XADD weft:{p7}:log * a b", true, false},
 		{aRead, false, true},
 		{aRenewal, false, false},
+		{"EVALSHA def 3 weft:{p7}:own weft:{p7}:log weft:{p7}:base 1", false, false},
+		{"EVALSHA def 0", false, false},
 		{"XREAD BLOCK 1000 STREAMS weft:n:a.1:out 1-0", false, false},
 		{"EVALSHA abc", false, false},
 		{"EVALSHA abc 9 k", false, false},

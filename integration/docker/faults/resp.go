@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -88,20 +89,15 @@ func keysOfCommand(words [][]byte) []string {
 	return keys
 }
 
-// IsAppend says whether a command may write to a partition's log: it is a script that has the log among
-// its keys, or XADD.
-func IsAppend(words [][]byte) bool { return hasLog(words) && !IsLogRead(words) }
-
-// IsLogRead says whether a command waits for what is new in a partition's log.
-func IsLogRead(words [][]byte) bool {
-	return hasLog(words) && strings.EqualFold(string(words[0]), "XREAD")
+// IsAppend says whether a command adds to a partition's log: it is XADD, or the script whose first key is
+// the log. The scripts of owners have other keys first.
+func IsAppend(words [][]byte) bool {
+	keys := keysOfCommand(words)
+	return len(keys) > 0 && strings.HasSuffix(keys[0], ":log") && !IsLogRead(words)
 }
 
-func hasLog(words [][]byte) bool {
-	for _, key := range keysOfCommand(words) {
-		if strings.HasSuffix(key, ":log") {
-			return true
-		}
-	}
-	return false
+// IsLogRead says whether a command waits for what is new in partitions' logs.
+func IsLogRead(words [][]byte) bool {
+	return len(words) > 0 && strings.EqualFold(string(words[0]), "XREAD") &&
+		slices.ContainsFunc(keysOfCommand(words), func(key string) bool { return strings.HasSuffix(key, ":log") })
 }
