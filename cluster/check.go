@@ -237,6 +237,8 @@ func explain(err error, where, password string) error {
 		return unfit("redis at %s is full: raise its maxmemory", where)
 	case is("LOADING"):
 		return &redisError{cause: err, text: fmt.Sprintf("redis at %s is still loading what it kept: try again when it has finished", where)}
+	case is("CLUSTERDOWN"):
+		return &redisError{cause: err, text: fmt.Sprintf("redis at %s is a Redis Cluster that does not serve all of its slots: see redis-cli --cluster check, and try again when it does", where)}
 	case errors.As(err, &reply) && !errors.Is(err, redis.Nil):
 		text := reply.Error()
 		if password != "" {

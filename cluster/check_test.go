@@ -138,6 +138,7 @@ func TestCheckRedis(t *testing.T) {
 		{name: "wrong password", answer: always("-WRONGPASS invalid username-password pair or user is disabled.\r\n"), want: "refuses the user or the password"},
 		{name: "old wrong password", answer: always("-ERR invalid password\r\n"), want: "refuses the user or the password"},
 		{name: "loading", answer: always("-LOADING Redis is loading the dataset in memory\r\n"), want: "still loading", fit: true},
+		{name: "cluster down", answer: answers(good, "-CLUSTERDOWN The cluster is down\r\n"), want: "does not serve all of its slots", fit: true},
 		{name: "quotes the password", answer: always("-ERR unknown command 'AUTH' with args beginning with: 'hunter2'\r\n"), want: "refuses: ", fit: true},
 		{name: "silent", answer: always(""), want: "cannot be reached", fit: true},
 		{name: "no Redis", answer: always("HTTP/1.1 400 Bad Request\r\n\r\n"), want: "cannot be reached", fit: true},
