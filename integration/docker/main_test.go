@@ -21,7 +21,7 @@ import (
 // test waits this long unless it fails.
 const patience = 30 * time.Second
 
-// started counts containers. A run without any has shown nothing, and fails.
+// started counts containers. A run of all tests without any has shown nothing, and fails.
 var started atomic.Int64
 
 func TestMain(m *testing.M) {
@@ -35,13 +35,15 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if code == 0 && started.Load() == 0 && flag.Lookup("test.list").Value.String() == "" {
+	if code == 0 && started.Load() == 0 && !flagSet("test.run") && !flagSet("test.list") {
 		fmt.Fprintln(os.Stderr, "no test has started a container: nothing is shown")
 		code = 1
 	}
 	cleanBuilt()
 	os.Exit(code)
 }
+
+func flagSet(name string) bool { return flag.Lookup(name).Value.String() != "" }
 
 func setDefault(name, value string) {
 	if os.Getenv(name) == "" {

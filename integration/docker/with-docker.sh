@@ -3,7 +3,8 @@
 #
 # A daemon that answers is used as it is. Otherwise, as root, one is started for the time of the
 # command, with all that it keeps in a temporary folder: it sees no images and containers of the
-# machine, and leaves none. One at a time, since two would fight over the firewall's rules.
+# machine, and leaves none; what it set in the firewall stays, as it always does. One at a time, since
+# two would fight over those rules.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -24,9 +25,17 @@ exec 9>/run/weft-docker.lock
 flock -w 1800 9 || fail "somebody else's tests have kept /run/weft-docker.lock for half an hour"
 
 dir=$(mktemp -d /tmp/weft-docker.XXXXXX)
+export DOCKER_HOST=unix://$dir/docker.sock # from here on, docker is the one in there and no other
+unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
+bridge=/sys/class/net/docker0
+[ ! -e "$bridge" ] || bridge='' # it was there before
 daemon='' child=''
 finish() {
   trap '' TERM INT HUP
+  if [ -n "$daemon" ] && answers; then # what is still there would keep its part of the machine's network
+    docker ps -aq | timeout 30 xargs -r docker rm -f >/dev/null || true
+    timeout 30 docker network prune -f >/dev/null || true
+  fi
   if [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null; then
     for _ in {1..150}; do
       kill -0 "$daemon" 2>/dev/null || break
@@ -34,6 +43,7 @@ finish() {
     done
     kill -KILL "$daemon" 2>/dev/null || true
   fi
+  [ -z "$bridge" ] || ip link delete docker0 2>/dev/null || true
   rm -rf --one-file-system "$dir"
 }
 trap finish EXIT
@@ -46,10 +56,9 @@ stopped=''
 # Its own groups for what runs behind (set -m), so that a Ctrl-C does not end the daemon before the
 # tests have tidied up; it ends with this script even if that is killed (pdeathsig).
 set -m
-export DOCKER_HOST=unix://$dir/docker.sock
 setpriv --pdeathsig TERM dockerd \
   --host "$DOCKER_HOST" --data-root "$dir/data" --exec-root "$dir/run" --pidfile "$dir/pid" \
-  --bridge none --shutdown-timeout 5 >"$dir/log" 2>&1 9>&- &
+  --shutdown-timeout 5 >"$dir/log" 2>&1 9>&- &
 daemon=$!
 for _ in {1..300}; do
   if [ -n "$stopped" ]; then exit 1; fi
