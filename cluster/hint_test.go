@@ -378,7 +378,7 @@ func TestHintSettings(t *testing.T) {
 			t.Errorf("called %.10q: %v", self, err)
 		}
 	}
-	if _, err := newHints("192.0.2.1:0", "a.1", nil); err == nil {
+	if _, err := newHints("203.0.113.77:0", "a.1", nil); err == nil {
 		t.Error("listens at an address that is not this machine's")
 	}
 }

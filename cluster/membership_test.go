@@ -449,7 +449,7 @@ func TestMemberSettings(t *testing.T) {
 		"gossip-listen is \"here\"":            {listen: "here"},
 		"gossip-listen is \"127.0.0.1:x\"":     {listen: "127.0.0.1:x"},
 		"cannot listen on gossip-listen \"127": {listen: taken.Addr().String()},
-		"cannot listen on gossip-listen \"192": {listen: "192.0.2.1:0"},
+		"cannot listen on gossip-listen \"203": {listen: "203.0.113.77:0"},
 		"gossip-advertise is \"weft\"":         {advertise: "weft"},
 		"gossip-advertise is \"0.0.0.0\"":      {advertise: "0.0.0.0"},
 		"gossip-advertise is \"10.0.0.1:99999": {advertise: "10.0.0.1:99999"},
