@@ -47,7 +47,8 @@ type incarnation struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	ended  chan error // gets why it cannot go on
+	ended  chan error  // gets why it cannot go on
+	buried atomic.Bool // it has taken itself out of Redis
 }
 
 // Why an incarnation ends before its node leaves.
@@ -168,6 +169,7 @@ func (i *incarnation) leave(ctx context.Context, c protocol.Close) error {
 
 // bury removes what Redis has of this incarnation.
 func (i *incarnation) bury(ctx context.Context) {
+	i.buried.Store(true)
 	keys := []string{i.keys.lease(i.id), i.keys.gone(i.id), i.keys.out(i.id), i.keys.outMeta(i.id)}
 	if err := buryScript.Run(ctx, i.control, keys, 1, rememberGone).Err(); err != nil {
 		i.log.Warn("what Redis has of this node stays there until the others remove it", "error", err)

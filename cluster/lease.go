@@ -30,7 +30,10 @@ func (l *lease) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := l.renew(ctx); err != nil && ctx.Err() == nil {
+		if l.inc.buried.Load() {
+			return
+		}
+		if err := l.renew(ctx); err != nil && ctx.Err() == nil && !l.inc.buried.Load() {
 			l.inc.trouble.note("the lease cannot be renewed", err)
 		}
 	}

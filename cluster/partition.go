@@ -30,7 +30,6 @@ type partition struct {
 	fenced atomic.Bool // somebody else owns it: nothing is told any more
 	given  atomic.Bool // it is being handed over: what is refused from now on is no surprise
 	tasks  sync.WaitGroup
-	reader *logReader // its own, in a Redis Cluster
 
 	queued   atomic.Int64 // bytes in queue
 	queue    chan []logEntry
@@ -182,7 +181,7 @@ func (p *partition) drain(entries []logEntry) []logEntry {
 	}
 	p.queued.Add(-int64(size))
 	if was {
-		p.inc.readers.ready(p)
+		p.inc.readers.wake()
 	}
 	return entries
 }

@@ -2,101 +2,108 @@ package cluster
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// readers read the logs of the partitions that this node owns: one reader for
-// all of them, or, in a Redis Cluster, where no command may span two
-// partitions, one for each.
+// readers read the logs of the partitions that this node owns. Two commands
+// block for all of them: one for those in which something happens, which costs
+// Redis the less the fewer they are, and one for the others. In a Redis Cluster,
+// where no command may span two partitions, each has its own.
 type readers struct {
-	inc *incarnation
-	all *logReader // nil in a Redis Cluster
+	inc       *incarnation
+	hot, cold *logReader // nil in a Redis Cluster
+
+	mu      sync.Mutex
+	reading map[*partition]*reading
 }
 
+// reading is how far a log has been read.
+type reading struct {
+	after ID
+	hot   bool
+	used  time.Time // when there was something to read
+	own   *logReader
+}
+
+// coolAfter is when a log in which nothing happens any more is left to the
+// reader of those.
+const coolAfter = 3 * time.Second
+
 func newReaders(i *incarnation) *readers {
-	r := &readers{inc: i}
+	r := &readers{inc: i, reading: map[*partition]*reading{}}
 	if client, ok := i.reading.(*redis.Client); ok {
-		r.all = newLogReader(i, client)
+		r.hot, r.cold = newLogReader(r, client), newLogReader(r, client)
 	}
 	return r
 }
 
 func (r *readers) start(ctx context.Context) {
-	if r.all != nil {
-		r.inc.tasks.Go(func() { r.all.run(ctx) })
+	if r.hot != nil {
+		r.inc.tasks.Go(func() { r.hot.run(ctx) })
+		r.inc.tasks.Go(func() { r.cold.run(ctx) })
 	}
 }
 
 // add lets a partition's entries after a place come to it.
 func (r *readers) add(p *partition, after ID) {
-	if r.all != nil {
-		r.all.add(p, after)
+	x := &reading{after: after, hot: true, used: time.Now()}
+	reader := r.hot
+	if reader == nil {
+		reader = newLogReader(r, nil)
+		reader.only = p
+		x.own = reader
+	}
+	r.mu.Lock()
+	r.reading[p] = x
+	r.mu.Unlock()
+	if x.own != nil {
+		p.tasks.Go(func() { reader.run(p.ctx) })
+	}
+	reader.interrupt()
+}
+
+// remove takes effect at once: what is being read is not given to p any more.
+func (r *readers) remove(p *partition) {
+	r.mu.Lock()
+	x := r.reading[p]
+	delete(r.reading, p)
+	r.mu.Unlock()
+	if x != nil && x.own != nil {
+		x.own.interrupt()
+	}
+}
+
+// wake makes the readers look at what they are to read.
+func (r *readers) wake() {
+	if r.hot != nil {
+		r.hot.interrupt()
+		r.cold.interrupt()
 		return
 	}
-	own := newLogReader(r.inc, nil)
-	own.add(p, after)
-	p.reader = own
-	p.tasks.Go(func() { own.run(p.ctx) })
-}
-
-// remove returns when no more entries come to a partition.
-func (r *readers) remove(p *partition) {
-	if r.all != nil {
-		r.all.remove(p)
-	} else if p.reader != nil {
-		p.reader.remove(p)
-	}
-}
-
-// wake makes the reader look at what it is to read.
-func (r *readers) wake() {
-	if r.all != nil {
-		r.all.interrupt()
-	}
-}
-
-// ready tells that a partition can take more.
-func (r *readers) ready(p *partition) {
-	if r.all != nil {
-		r.all.interrupt()
-	} else if p.reader != nil {
-		p.reader.interrupt()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range r.reading {
+		x.own.interrupt()
 	}
 }
 
 // logReader reads the logs of some partitions by one blocking command at a time.
 type logReader struct {
-	inc    *incarnation
-	client *redis.Client // nil: of a Redis Cluster
-	kicked chan struct{}
+	readers *readers
+	inc     *incarnation
+	client  *redis.Client // nil: of a Redis Cluster
+	only    *partition    // in a Redis Cluster
+	kicked  chan struct{}
 
-	mu      sync.Mutex
-	from    map[*partition]ID // after which entry to read on
-	conn    int64             // number of the connection that blocks; 0: none does
-	reading bool
+	mu   sync.Mutex
+	conn int64 // number of the connection that blocks; 0: none does
 }
 
-func newLogReader(i *incarnation, client *redis.Client) *logReader {
-	return &logReader{inc: i, client: client, kicked: make(chan struct{}, 1), from: map[*partition]ID{}}
-}
-
-func (r *logReader) add(p *partition, after ID) {
-	r.mu.Lock()
-	r.from[p] = after
-	r.mu.Unlock()
-	r.interrupt()
-}
-
-// remove takes effect at once: what is being read is not given to p any more.
-func (r *logReader) remove(p *partition) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.from, p)
+func newLogReader(r *readers, client *redis.Client) *logReader {
+	return &logReader{readers: r, inc: r.inc, client: client, kicked: make(chan struct{}, 1)}
 }
 
 // interrupt makes a blocking read return, so that the next one is of the
@@ -186,19 +193,35 @@ func (r *logReader) blocks(conn int64) {
 	r.conn = conn
 }
 
-// todo lists the partitions that can take more.
+// todo lists the partitions that this reader is to read, but those that have
+// enough to do.
 func (r *logReader) todo() (list []*partition, streams, ids []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for p, after := range r.from {
-		if p.full() {
+	cooled := false
+	r.readers.mu.Lock()
+	for p, x := range r.readers.reading {
+		if r == r.readers.hot && x.hot && time.Since(x.used) > coolAfter {
+			x.hot, cooled = false, true
+		}
+		if !r.mine(p, x) || p.full() {
 			continue
 		}
 		list = append(list, p)
 		streams = append(streams, r.inc.keys.log(p.number))
-		ids = append(ids, after.String())
+		ids = append(ids, x.after.String())
+	}
+	r.readers.mu.Unlock()
+	if cooled {
+		r.readers.cold.interrupt()
 	}
 	return list, streams, ids
+}
+
+// mine reports whether it is this reader's; readers.mu is held.
+func (r *logReader) mine(p *partition, x *reading) bool {
+	if r.only != nil {
+		return r.only == p && x.own == r
+	}
+	return x.hot == (r == r.readers.hot)
 }
 
 // give hands on what was read.
@@ -207,26 +230,37 @@ func (r *logReader) give(list []*partition, streams []string, found []redis.XStr
 	for n, name := range streams {
 		byStream[name] = list[n]
 	}
+	warmed := false
+	r.readers.mu.Lock()
 	for _, stream := range found {
 		p := byStream[stream.Stream]
-		if p == nil || len(stream.Messages) == 0 {
+		x := r.readers.reading[p]
+		if x == nil || !r.mine(p, x) || len(stream.Messages) == 0 {
 			continue
 		}
 		entries := logEntries(stream.Messages)
-		r.mu.Lock()
-		if _, mine := r.from[p]; mine {
-			r.from[p] = entries[len(entries)-1].id
-			p.give(entries)
+		x.after, x.used = entries[len(entries)-1].id, time.Now()
+		p.give(entries)
+		if r == r.readers.cold {
+			x.hot, warmed = true, true
 		}
-		r.mu.Unlock()
+	}
+	r.readers.mu.Unlock()
+	if warmed {
+		r.readers.hot.interrupt()
 	}
 }
 
 // check asks, after Redis was away, whether it still has what its logs had.
 func (r *logReader) check(ctx context.Context) error {
-	r.mu.Lock()
-	list := slices.Collect(maps.Keys(r.from))
-	r.mu.Unlock()
+	var list []*partition
+	r.readers.mu.Lock()
+	for p, x := range r.readers.reading {
+		if r.mine(p, x) {
+			list = append(list, p)
+		}
+	}
+	r.readers.mu.Unlock()
 	if len(list) == 0 {
 		return nil
 	}
