@@ -88,6 +88,7 @@ func begin(ctx context.Context, c *Config, clients clients, s *stats) (i *incarn
 	if err := i.lease.renew(ctx); err != nil {
 		return nil, fmt.Errorf("take a lease: %w", err)
 	}
+	i.tasks.Go(func() { i.lease.run(i.ctx) }) // finding the others may take longer than a lease lasts
 	if i.hints, err = newHints(hintAddress(c.GossipListen), i.id, i.log); err != nil {
 		return nil, err
 	}
@@ -101,7 +102,6 @@ func begin(ctx context.Context, c *Config, clients clients, s *stats) (i *incarn
 	if err := i.gossip.setState(memberReady); err != nil {
 		return nil, fmt.Errorf("tell the others of this node: %w", err)
 	}
-	i.tasks.Go(func() { i.lease.run(i.ctx) })
 	i.tasks.Go(func() { i.liveness.run(i.ctx) })
 	i.tasks.Go(func() { i.appender.run(i.ctx) })
 	i.tasks.Go(func() { i.inbox.run(i.ctx) })
