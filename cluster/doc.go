@@ -1,16 +1,26 @@
-// Package cluster is the protocol by which several nodes share rooms: Redis
-// orders and keeps, the owner computes, the edges deliver. DESIGN.md beside
+// Package cluster lets several nodes share rooms: Redis orders and keeps, the
+// owner computes, the edges deliver. [Join] makes a [Node], which takes the place
+// of a [room.Manager]: any client may be connected to any node. DESIGN.md beside
 // this file says why it is as it is.
 //
-// So far it holds what decides, as state machines without I/O and without
-// time, and the simulator that tries them; the nodes around them, and Redis,
-// are still to come, so the binary does not use it yet.
+// The way of a frame, file by file:
 //
-//   - A [batch] is one entry of a partition's log: what one edge had to tell.
-//   - A [sender] is an edge's way into the log: every item once and in order,
-//     whatever becomes of an append.
-//   - A [fold] is what an owner computes of the log: the rooms, and the outputs
-//     that each edge is to get.
-//   - A [receiver] is an edge's end of what owners tell it: each output once and
-//     in order, whichever owner says it.
+//   - seat.go checks what a socket sends; edge.go queues it for its room's
+//     partition, sender.go numbers it, and appender.go puts it into the log, one
+//     [batch] of items at a time;
+//   - readers.go reads the logs that this node owns, partition.go applies them by
+//     fold.go and roomfold.go, and gathers what comes of it in one [bundle] for
+//     each edge;
+//   - outbox.go puts bundles into the streams of other nodes, inbox.go reads
+//     this node's own, receiver.go drops what was heard before, and edge.go hands
+//     the rest to the sockets. A node's own bundles go the short way.
+//
+// Who owns what: lease.go shows that this node lives, hint.go, membership.go and
+// liveness.go see that others do, ring.go says who should own which partition, and
+// ownership.go claims and hands over. save.go checkpoints rooms and trims the
+// log. incarnation.go is all of this for one life of a node, and node.go begins
+// another when the others took it for dead.
+//
+// What decides has neither I/O nor time: [sender], [fold] and [receiver] are state
+// machines, which a simulator tries in the tests.
 package cluster

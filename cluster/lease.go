@@ -54,7 +54,7 @@ func (l *lease) renew(ctx context.Context) error {
 	k := i.keys
 	alive, err := renewScript.Run(ctx, i.control,
 		[]string{k.lease(i.id), k.gone(i.id), k.out(i.id), k.outMeta(i.id)},
-		i.config.LeaseTTL.Milliseconds(), next, got).Int()
+		i.config.LeaseTTL.Milliseconds(), next, got, rememberGone).Int()
 	if err != nil {
 		return err
 	}
