@@ -15,7 +15,7 @@ const bundleVersion = 1
 
 // What an output has, as bits.
 const (
-	outTo = 1 << iota
+	outTo uint64 = 1 << iota
 	outExcept
 	outFrame
 	outSoft
@@ -23,6 +23,8 @@ const (
 	outGrant
 	outJoined
 	outReply
+	outHold
+	outLate
 )
 
 // appendBundle appends the bundle's encoding. Diffs must have become frames.
@@ -42,44 +44,49 @@ func appendBundle(b []byte, x *bundle) []byte {
 }
 
 func appendOutput(b []byte, o *output) []byte {
-	at := len(b)
-	b = append(b, 0)
-	has := byte(0)
+	b = binary.AppendUvarint(b, o.has())
 	b = appendID(b, o.id)
 	b = appendText(b, o.room)
 	b = binary.AppendUvarint(b, uint64(o.timestamp))
 	if o.to != "" {
-		has |= outTo
 		b = appendText(b, o.to)
 	}
 	if o.except != "" {
-		has |= outExcept
 		b = appendText(b, o.except)
 	}
 	if !o.frame.IsZero() {
-		has |= outFrame
-		if o.frame.Soft() {
-			has |= outSoft
-		}
 		b = appendText(b, o.frame.Text())
 	}
 	if o.close != nil {
-		has |= outClose
 		b = appendClose(b, *o.close)
 	}
 	if o.grant != nil {
-		has |= outGrant
 		b = appendGrant(b, *o.grant)
 	}
-	if o.joined {
-		has |= outJoined
-	}
 	if o.reply != nil {
-		has |= outReply
 		b = appendReply(b, o.reply)
 	}
-	b[at] = has
 	return b
+}
+
+// has is what an output has, as bits.
+func (o *output) has() (bits uint64) {
+	set := func(bit uint64, is bool) {
+		if is {
+			bits |= bit
+		}
+	}
+	set(outTo, o.to != "")
+	set(outExcept, o.except != "")
+	set(outFrame, !o.frame.IsZero())
+	set(outSoft, o.frame.Soft())
+	set(outClose, o.close != nil)
+	set(outGrant, o.grant != nil)
+	set(outJoined, o.joined)
+	set(outReply, o.reply != nil)
+	set(outHold, o.hold)
+	set(outLate, o.late)
+	return bits
 }
 
 func appendReply(b []byte, r *reply) []byte {
@@ -129,7 +136,7 @@ func parseBundle(data []byte) (x bundle, err error) {
 }
 
 func (r *reader) output() (o output) {
-	has := r.byte()
+	has := r.uint()
 	o.id = r.id()
 	o.room = string(r.text())
 	o.timestamp = int64(r.uint())
@@ -153,7 +160,7 @@ func (r *reader) output() (o output) {
 		g := r.grant()
 		o.grant = &g
 	}
-	o.joined = has&outJoined != 0
+	o.joined, o.hold, o.late = has&outJoined != 0, has&outHold != 0, has&outLate != 0
 	if has&outReply != 0 {
 		o.reply = r.reply()
 	}

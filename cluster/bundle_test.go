@@ -21,6 +21,8 @@ func someBundle() bundle {
 			{id: ID{1, 3}, room: "r", to: "s", grant: &room.Grant{Permission: room.ReadOnly, Metadata: json.RawMessage(`{"a":1}`)}},
 			{id: ID{1, 4}, room: "r", reply: &reply{ask: 9, found: true, sessions: []room.SessionInfo{{ID: "s", Client: "c", Permission: room.ReadWrite, Metadata: json.RawMessage(`1`)}}}},
 			{id: ID{1, 4}, room: "r", reply: &reply{ask: 10}},
+			{id: ID{1, 5}, room: "r", to: "s", hold: true},
+			{room: "r", to: "s", late: true, frame: protocol.NewFrame([]byte(`{}`))},
 		},
 	}
 }

@@ -169,6 +169,9 @@ func (e *edge) hear(b *bundle, remote bool) {
 		return
 	}
 	p.remote = remote
+	if h.other {
+		e.closeBuildingLocked(p)
+	}
 	if b.confirmed > 0 {
 		e.confirmedLocked(p, b)
 	}
@@ -242,9 +245,9 @@ func (e *edge) deliverLocked(p *edgePartition, o *output) {
 		return
 	}
 	sent := int64(0)
-	for _, s := range r.seats {
-		if s.joined && s.id != o.except {
-			s.socket.Send(o.frame)
+	for n := len(r.seats) - 1; n >= 0; n-- { // telling may close one, which then is no more in the list
+		if s := r.seats[n]; s.joined && s.id != o.except {
+			s.tell(o.frame)
 			sent++
 		}
 	}
@@ -259,9 +262,29 @@ func (e *edge) deliverTo(s *seat, o *output) {
 		e.closeSeatLocked(s, *o.close)
 	case o.grant != nil:
 		s.grant = *o.grant
-	case s.joined && !o.frame.IsZero():
-		s.socket.Send(o.frame)
+	case o.late:
+		s.built(o.frame)
 		e.inc.stats.deliveries.Add(1)
+	case o.hold && s.building:
+		// It asks again before it was answered; only its last question counts.
+		e.closeSeatLocked(s, closeMissed)
+	case o.hold:
+		s.building = s.joined
+	case s.joined && !o.frame.IsZero():
+		s.tell(o.frame)
+		e.inc.stats.deliveries.Add(1)
+	}
+}
+
+// closeBuildingLocked closes the sockets for which the owner before was
+// building a diff, which it does no more.
+func (e *edge) closeBuildingLocked(p *edgePartition) {
+	for _, r := range p.rooms {
+		for _, s := range slices.Clone(r.seats) {
+			if s.building {
+				e.closeSeatLocked(s, protocol.CloseRestart)
+			}
+		}
 	}
 }
 

@@ -77,6 +77,9 @@ type output struct {
 	// joined says that the session is in the room from here on: what comes
 	// before in the log is not for it.
 	joined bool
+	// hold says that a large diff for the session is being built: what comes
+	// after for it waits at the edge until it comes, late, with that.
+	hold, late bool
 	// timestamp is the room's after the entry. What an edge gets of a room
 	// has every timestamp, so that it notices when something is missing.
 	timestamp int64

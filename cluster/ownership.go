@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -18,9 +19,11 @@ import (
 // ring gives it and nobody owns, and hands over those that the ring gives to
 // another. The ring says who should own, Redis says who does.
 type ownership struct {
-	inc    *incarnation
-	woken  chan struct{}
-	savers chan struct{}
+	inc   *incarnation
+	woken chan struct{}
+	// These bound what a node does at the same time: saving rooms, and building
+	// large diffs.
+	savers, builders chan struct{}
 
 	mu      sync.Mutex
 	owned   map[int]*partition
@@ -32,7 +35,8 @@ type ownership struct {
 func newOwnership(i *incarnation) *ownership {
 	return &ownership{
 		inc: i, woken: make(chan struct{}, 1), savers: make(chan struct{}, savesAtOnce),
-		owned: map[int]*partition{}, offered: map[int]bool{},
+		builders: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		owned:    map[int]*partition{}, offered: map[int]bool{},
 	}
 }
 
@@ -375,6 +379,7 @@ func (p *partition) handOver(to string) bool {
 const handOverTimeout = 3 * time.Second
 
 func (p *partition) release(ctx context.Context, to string) error {
+	p.building.Wait() // it is a matter of milliseconds, and would cost the sessions their sockets
 	select {
 	case <-p.inc.outbox.flushed():
 	case <-ctx.Done():

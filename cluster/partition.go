@@ -31,7 +31,8 @@ type partition struct {
 	given  atomic.Bool // it is being handed over: what is refused from now on is no surprise
 	tasks  sync.WaitGroup
 
-	queued   atomic.Int64 // bytes in queue
+	building sync.WaitGroup // large diffs
+	queued   atomic.Int64   // bytes in queue
 	queue    chan []logEntry
 	behind   chan ID       // the last id that Redis has, which is less than was read
 	woken    chan struct{} // something is to be looked at
@@ -250,6 +251,7 @@ type telling struct {
 	p     *partition
 	edges map[string]*bundle
 	order []string
+	diffs []output // that are to be built
 }
 
 func (t *telling) add(id ID, from string, outputs []output, v verdict) {
@@ -264,10 +266,8 @@ func (t *telling) add(id ID, from string, outputs []output, v verdict) {
 	for n := range outputs {
 		o := &outputs[n]
 		if o.diff != nil {
-			if o.frame = o.diff.Frame(); o.frame.IsZero() {
-				continue
-			}
-			o.diff = nil
+			t.diffs = append(t.diffs, *o)
+			o.diff, o.hold = nil, true
 		}
 		b := t.bundle(o.edge, id)
 		b.outputs = append(b.outputs, *o)
@@ -305,7 +305,30 @@ func (t *telling) emit() {
 		}
 		p.inc.outbox.put(edge, outBundle, p, appendBundle(nil, b))
 	}
-	t.edges, t.order = nil, nil
+	diffs := t.diffs
+	t.edges, t.order, t.diffs = nil, nil, nil
+	for n := range diffs {
+		p.building.Add(1)
+		p.tasks.Go(func() {
+			defer p.building.Done()
+			p.build(&diffs[n])
+		})
+	}
+}
+
+// build builds a large diff, which others need not wait for, and sends it.
+func (p *partition) build(o *output) {
+	select {
+	case p.inc.ownership.builders <- struct{}{}:
+		defer func() { <-p.inc.ownership.builders }()
+	case <-p.ctx.Done():
+		return
+	}
+	late := output{room: o.room, to: o.to, late: true, frame: o.diff.Frame()}
+	t := telling{p: p}
+	b := t.bundle(o.edge, ID{})
+	b.outputs = append(b.outputs, late)
+	t.emit()
 }
 
 // sendOff lets the sessions of nodes leave that were taken for dead.

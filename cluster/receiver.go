@@ -26,6 +26,7 @@ type receiver struct {
 // heard is what a receiver makes of a bundle.
 type heard struct {
 	stale   bool     // it comes from an owner that is none any more
+	other   bool     // it comes from another owner than what was heard before
 	outputs []output // to be delivered
 	missing []string // rooms of which something is missing: their sessions must close
 }
@@ -38,10 +39,14 @@ func (r *receiver) accept(b *bundle, local func(room string) bool) heard {
 	if b.epoch < r.epoch && !r.guards.noEpochCheck {
 		return heard{stale: true}
 	}
+	h := heard{other: r.epoch != 0 && b.epoch > r.epoch}
 	r.epoch = max(r.epoch, b.epoch)
-	var h heard
 	lost := map[string]bool{}
 	for _, o := range b.outputs {
+		if o.late {
+			h.outputs = append(h.outputs, o)
+			continue
+		}
 		if !o.id.After(r.seen) || lost[o.room] {
 			continue // told before
 		}

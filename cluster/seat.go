@@ -26,6 +26,10 @@ type seat struct {
 	// guarded by partition.mu
 	joined bool // what the room says is for it from here on
 	grant  room.Grant
+	// While its owner builds a large diff for it, what comes after it waits.
+	building  bool
+	held      []protocol.Frame
+	heldBytes int
 
 	refreshing sync.Mutex
 	authorize  func(room.TokenRefresh) (room.Grant, error)
@@ -56,6 +60,39 @@ func (s *seat) Leave() {
 	s.partition.mu.Lock()
 	defer s.partition.mu.Unlock()
 	s.edge.removeLocked(s)
+}
+
+// maxHeld is how many bytes wait behind a diff that is being built. A session
+// for which there is more comes back and gets another diff.
+const maxHeld = 8 << 20
+
+// tell sends a frame, or keeps it until what must go first has come; the
+// partition is locked.
+func (s *seat) tell(f protocol.Frame) {
+	if !s.building {
+		s.socket.Send(f)
+		return
+	}
+	if s.heldBytes += f.Len(); s.heldBytes > maxHeld {
+		s.edge.inc.stats.slow.Add(1)
+		s.edge.closeSeatLocked(s, protocol.CloseSlowConsumer)
+		return
+	}
+	s.held = append(s.held, f)
+}
+
+// built sends the diff, and then what waited for it.
+func (s *seat) built(diff protocol.Frame) {
+	if !s.building {
+		return // the owner before had sent it, or had begun to
+	}
+	if !diff.IsZero() {
+		s.socket.Send(diff)
+	}
+	for _, f := range s.held {
+		s.socket.Send(f)
+	}
+	s.building, s.held, s.heldBytes = false, nil, 0
 }
 
 // keepParserBelow is up to which length of a message its parser's buffers are

@@ -11,7 +11,7 @@ import (
 
 // stats counts what a node does.
 type stats struct {
-	received, deliveries, violations, held                atomic.Int64
+	received, deliveries, violations, held, slow          atomic.Int64
 	appended, appendErrors, logFull, doubts               atomic.Int64
 	emitted, emitErrors, toDead, staleBundles, gaps       atomic.Int64
 	applied, duplicates, unreadable, panics               atomic.Int64
@@ -55,7 +55,7 @@ func (n *Node) Stats() Stats {
 	return Stats{
 		Stats: room.Stats{
 			Rooms: s.rooms.sum(), Sessions: i.edge.count.Load(),
-			Received: s.received.Load(), Deliveries: s.deliveries.Load(), Violations: s.violations.Load(), Panics: s.panics.Load(),
+			Received: s.received.Load(), Deliveries: s.deliveries.Load(), Violations: s.violations.Load(), Slow: s.slow.Load(), Panics: s.panics.Load(),
 			Loads: s.loads.Load(), LoadFailures: s.loadFailures.Load(),
 			Saves: s.saves.Load(), SaveFailures: s.saveFailures.Load(), SaveTime: time.Duration(s.saveTime.Load()),
 		},
