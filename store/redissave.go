@@ -106,7 +106,7 @@ func (r *Redis) save(ctx context.Context, f Fence, roomID string, c *Checkpoint,
 	}
 	order := encodeOrder(c.Sessions)
 	next.order = hashOf(order)
-	if next.order != last.order || kind == "whole" {
+	if next.order != last.order {
 		meta = append(meta, "order", order)
 	}
 	var goneSessions []any
