@@ -88,7 +88,7 @@ func (a *appender) take() []appending {
 		}
 		p.mu.Lock()
 		b := p.sender.take()
-		p.dirty = b != nil
+		p.dirty, p.full = b != nil, false
 		p.mu.Unlock()
 		if b == nil {
 			continue
@@ -100,8 +100,8 @@ func (a *appender) take() []appending {
 	return round
 }
 
-// append appends what was taken. It reports false if something should be tried
-// again later: Redis is in trouble, or a log is full.
+// append appends what was taken. It reports false if Redis is in trouble, and
+// everything should be tried again later.
 func (a *appender) append(ctx context.Context, round []appending) bool {
 	i := a.inc
 	pipe := i.writing.Pipeline()
@@ -124,7 +124,7 @@ func (a *appender) append(ctx context.Context, round []appending) bool {
 		case err == redis.Nil:
 			x.p.sender.unknown()
 			i.stats.logFull.Add(1)
-			well = false
+			x.p.full, x.p.dirty = true, false // its neighbours need not wait for it
 		default:
 			x.p.sender.unknown()
 			i.stats.appendErrors.Add(1)
@@ -133,8 +133,10 @@ func (a *appender) append(ctx context.Context, round []appending) bool {
 				well = false
 			}
 		}
-		if x.p.dirty = x.p.sender.pending(); x.p.dirty {
-			a.kick(x.p)
+		if !x.p.full {
+			if x.p.dirty = x.p.sender.pending(); x.p.dirty {
+				a.kick(x.p)
+			}
 		}
 		x.p.mu.Unlock()
 	}

@@ -245,6 +245,10 @@ const (
 	// connIdleTime is when an unused connection goes: before NATs forget it.
 	connIdleTime = 5 * time.Minute
 
+	// slotsInterval is how old may be what a client knows of a Redis Cluster. A
+	// master that is dead redirects nobody to its successor.
+	slotsInterval = time.Second
+
 	// maxConns bounds a role's connections to one Redis. They are made when they
 	// are needed. In a Redis Cluster no read can span two partitions, so that
 	// each partition read takes a connection of its own.
@@ -282,18 +286,24 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 	// Replicas may lack what was just written.
 	c.ReadOnly, c.RouteByLatency, c.RouteRandomly = false, false, false
 
+	clustered := c.MasterName == "" && (c.IsClusterMode || len(c.Addrs) > 1)
 	switch role {
 	case clientAppend:
 		c.ReadTimeout, c.WriteTimeout = appendTimeout, appendTimeout
 	case clientRead:
 		c.ReadTimeout, c.WriteTimeout = maxBlock+readSlack, dialTimeout
 		c.MaxRedirects = 2 // xread forbids the repetition
-		if c.IsClusterMode || c.MasterName == "" && len(c.Addrs) > 1 {
+		if clustered {
 			c.PoolSize = maxReadConnsCluster
 		}
 	case clientControl:
 		c.DialTimeout, c.PoolTimeout = controlTimeout, controlTimeout
 		c.ReadTimeout, c.WriteTimeout = controlTimeout, controlTimeout
+	}
+	if clustered {
+		cluster := c.Cluster()
+		cluster.ClusterStateReloadInterval = slotsInterval
+		return redis.NewClusterClient(cluster)
 	}
 	return redis.NewUniversalClient(&c)
 }

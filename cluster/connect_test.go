@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,6 +215,44 @@ func TestALostReplyIsNotRepeated(t *testing.T) {
 				t.Errorf("%s, cluster %v: sent %d times in a pipeline, %v", name, clustered, n-1, err)
 			}
 		}
+	}
+}
+
+// The slots of a dead master of a Redis Cluster are found at its successor soon,
+// though nobody tells the client.
+func TestASuccessorInARedisClusterIsFound(t *testing.T) {
+	var first, second *fakeRedis
+	var failed atomic.Bool
+	answer := func(command []string) string {
+		if strings.EqualFold(command[0], "CLUSTER") {
+			if failed.Load() {
+				return slotsAt(second.addr)
+			}
+			return "*2\r\n" + slots(0, 16382, first.addr) + slots(16383, 16383, second.addr)
+		}
+		return ok(command)
+	}
+	first = startFakeRedis(t, func(command []string) string {
+		if failed.Load() {
+			return ""
+		}
+		return answer(command)
+	})
+	second = startFakeRedis(t, answer)
+	client := connect(t, &redis.UniversalOptions{Addrs: []string{first.addr, second.addr}}, clientAppend)
+	if err := client.Set(t.Context(), "k", "v", 0).Err(); err != nil || first.count("SET") != 1 {
+		t.Fatalf("%v, %d at the first", err, first.count("SET"))
+	}
+	failed.Store(true)
+	began := time.Now()
+	for client.Set(t.Context(), "k", "v", 0).Err() != nil {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("it is not found")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if second.count("SET") != 1 {
+		t.Errorf("%d at the second", second.count("SET"))
 	}
 }
 

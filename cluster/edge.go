@@ -39,8 +39,8 @@ type edgePartition struct {
 	sender   *sender
 	receiver receiver
 	rooms    map[string]*edgeRoom
-	remote   bool // another node owned it when it was last heard of
 	dirty    bool // the appender knows that there is something to append
+	full     bool // the log was full when that was tried
 	// When something that is appended and not confirmed is appended again.
 	progress time.Time
 	doubts   int
@@ -157,9 +157,8 @@ func (e *edge) answered(r *reply) {
 	}
 }
 
-// hear takes what an owner tells of a partition; remote says that it came
-// through this edge's stream.
-func (e *edge) hear(b *bundle, remote bool) {
+// hear takes what an owner tells of a partition.
+func (e *edge) hear(b *bundle) {
 	p := &e.partitions[b.partition]
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +167,6 @@ func (e *edge) hear(b *bundle, remote bool) {
 		e.inc.stats.staleBundles.Add(1)
 		return
 	}
-	p.remote = remote
 	if h.other {
 		e.closeBuildingLocked(p)
 	}
@@ -326,31 +324,28 @@ func (e *edge) closeRoomLocked(p *edgePartition, name string, c protocol.Close) 
 	}
 }
 
-// closeWhere closes the sockets of all partitions of which which is true.
-func (e *edge) closeWhere(c protocol.Close, which func(*edgePartition) bool) {
+func (e *edge) closeSockets(c protocol.Close) {
 	for n := range e.partitions {
 		p := &e.partitions[n]
 		p.mu.Lock()
-		if which(p) {
-			for name := range p.rooms {
-				e.closeRoomLocked(p, name, c)
-			}
+		for name := range p.rooms {
+			e.closeRoomLocked(p, name, c)
 		}
 		p.mu.Unlock()
 	}
 }
 
-// missed closes the sockets whose rooms are told of by other nodes, since
-// something of that got lost.
+// missed closes all sockets, since something that other nodes told got lost,
+// and nobody knows for whom it was.
 func (e *edge) missed() {
 	e.inc.stats.gaps.Add(1)
-	e.closeWhere(closeMissed, func(p *edgePartition) bool { return p.remote })
+	e.closeSockets(closeMissed)
 }
 
 // closeAll closes all sockets at once and takes no more.
 func (e *edge) closeAll(c protocol.Close) {
 	e.closed.Store(true)
-	e.closeWhere(c, func(*edgePartition) bool { return true })
+	e.closeSockets(c)
 }
 
 const (
@@ -434,7 +429,8 @@ const (
 	tendInterval  = 500 * time.Millisecond
 )
 
-// tend appends again what was not confirmed for long, until the context ends.
+// tend appends again what was not confirmed for long, or found a log full,
+// until the context ends.
 func (e *edge) tend(ctx context.Context) {
 	tick := time.NewTicker(tendInterval)
 	defer tick.Stop()
@@ -453,6 +449,10 @@ func (e *edge) tend(ctx context.Context) {
 func (e *edge) doubt(p *edgePartition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.full {
+		p.full = false
+		e.kickLocked(p)
+	}
 	if len(p.sender.batches) == 0 || p.sender.next == 0 {
 		return // nothing is appended, or it is being appended again
 	}

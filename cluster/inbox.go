@@ -106,7 +106,7 @@ func (x *inbox) entry(m redis.XMessage) {
 	name, _ := m.Values["n"].(string)
 	data, _ := m.Values["b"].(string)
 	if err == nil && before != x.name {
-		x.inc.log.Warn("updates of other nodes were lost; the sockets concerned close, and their clients come back for a diff")
+		x.inc.log.Warn("updates of other nodes were lost; the sockets close, and their clients come back for a diff")
 		x.inc.edge.missed()
 		clear(x.parts)
 	}
@@ -139,7 +139,7 @@ func (x *inbox) item(kind byte, data []byte) {
 			x.inc.edge.missed()
 			return
 		}
-		x.inc.edge.hear(&b, true)
+		x.inc.edge.hear(&b)
 	case outReleased:
 		if n, size := binary.Uvarint(data); size > 0 && n < partitions {
 			x.inc.ownership.offer(int(n))
@@ -215,7 +215,7 @@ func (x *inbox) resume(ctx context.Context) error {
 		x.goOn(ID{}) // all was read and removed
 		return nil
 	}
-	i.log.Warn("Redis has lost updates of other nodes; the sockets concerned close, and their clients come back for a diff")
+	i.log.Warn("Redis has lost updates of other nodes; the sockets close, and their clients come back for a diff")
 	i.edge.missed()
 	clear(x.parts)
 	// What the stream holds now belongs to sockets that are closed, or is told

@@ -37,7 +37,7 @@ const (
 )
 
 func newLiveness(i *incarnation) *liveness {
-	return &liveness{inc: i, pulses: map[string]*pulse{}, lastLook: time.Now()}
+	return &liveness{inc: i, pulses: map[string]*pulse{}}
 }
 
 // watch makes sure that it is known whether a node lives.
@@ -89,6 +89,7 @@ func (l *liveness) buried(incarnation string) bool {
 
 // run looks after the others until the context ends.
 func (l *liveness) run(ctx context.Context) {
+	l.lastLook = time.Now()
 	tick := time.NewTicker(l.inc.config.LeaseTTL / 8)
 	defer tick.Stop()
 	for {

@@ -181,6 +181,7 @@ func (o *ownership) claim(ctx context.Context, wanted, others []int) error {
 	}
 	var free []int
 	var seen []string
+	var taken []bool // from a dead owner
 	for at, cmd := range cmds {
 		values := cmd.(*redis.SliceCmd).Val()
 		epoch, _ := values[0].(string)
@@ -194,12 +195,12 @@ func (o *ownership) claim(ctx context.Context, wanted, others []int) error {
 			if !o.inc.liveness.dead(owner) {
 				continue
 			}
-			o.inc.stats.takeovers.Add(1)
 		}
 		if epoch == "" {
 			epoch = "0"
 		}
 		free, seen = append(free, wanted[at]), append(seen, epoch)
+		taken = append(taken, owner != "" && owner != o.inc.id && released != "1")
 	}
 	if len(free) == 0 {
 		return nil
@@ -219,6 +220,9 @@ func (o *ownership) claim(ctx context.Context, wanted, others []int) error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("partition %d: %w", n, err))
 		default:
+			if taken[at] {
+				o.inc.stats.takeovers.Add(1)
+			}
 			o.own(n, c)
 		}
 	}

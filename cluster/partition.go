@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -135,7 +136,7 @@ func (p *partition) run() {
 	p.inc.readers.add(p, p.fold.position)
 	defer p.inc.readers.remove(p)
 	interval := p.inc.config.SaveInterval
-	tick := time.NewTicker(interval)
+	tick := time.NewTimer(rand.N(interval)) // so that not all partitions are saved at once
 	defer tick.Stop()
 	p.sendOff()
 	for {
@@ -151,6 +152,7 @@ func (p *partition) run() {
 		case <-p.woken:
 			p.sendOff()
 		case <-tick.C:
+			tick.Reset(interval)
 			p.sendOff()
 			p.evict()
 			p.save()
@@ -300,7 +302,7 @@ func (t *telling) emit() {
 	for _, edge := range t.order {
 		b := t.edges[edge]
 		if edge == p.inc.id {
-			p.inc.edge.hear(b, false)
+			p.inc.edge.hear(b)
 			continue
 		}
 		p.inc.outbox.put(edge, outBundle, p, appendBundle(nil, b))
