@@ -26,6 +26,7 @@ type world struct {
 	epoch   uint64
 	owner   *node // who owns, dead or alive
 	free    bool  // the owner has released
+	cut     ID    // the place up to which it had told everything then
 	base    partitionCheckpoint
 	rooms   map[string]*roomCheckpoint
 	streams map[string][]bundle // by edge
@@ -64,6 +65,7 @@ type simEdge struct {
 type simOwner struct {
 	epoch   uint64
 	fold    *fold
+	quiet   ID       // the owner before has told everything up to here
 	pending []bundle // to be emitted, in order
 }
 
@@ -250,7 +252,9 @@ func (w *world) ownerReads() {
 		if e.id.After(w.told) {
 			w.told = e.id
 		}
-		w.address(o, n, b.edge, e.id, outputs, v)
+		if e.id.After(o.quiet) {
+			w.address(o, n, b.edge, e.id, outputs, v)
+		}
 		return
 	}
 }
@@ -433,9 +437,13 @@ func (w *world) claim(n *node) {
 		return
 	}
 	w.epoch++
+	own := &simOwner{epoch: w.epoch, fold: w.newFold()}
+	if w.free {
+		own.quiet = w.cut
+	}
 	w.owner, w.free = n, false
 	w.note("%s claims epoch %d", n.edge.inc, w.epoch)
-	n.own = &simOwner{epoch: w.epoch, fold: w.newFold()}
+	n.own = own
 }
 
 func (w *world) newFold() *fold {
@@ -468,6 +476,7 @@ func (w *world) handOff() {
 		w.emit(n.own)
 	}
 	w.note("%s releases", n.edge.inc)
+	w.cut = n.own.fold.position
 	n.own, w.free = nil, true
 }
 
