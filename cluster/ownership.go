@@ -30,6 +30,8 @@ type ownership struct {
 	offered map[int]bool // the owner before has released it to this node
 	leaving bool
 	rounds  int // of contending
+	ring    *ring
+	since   time.Time // when the ring became what it is
 }
 
 func newOwnership(i *incarnation) *ownership {
@@ -86,6 +88,11 @@ func (o *ownership) ended(p *partition) {
 // contendInterval is how often a node looks whether it should own something else.
 const contendInterval = 500 * time.Millisecond
 
+// ringSettles is how long a ring must have been the same before partitions are
+// handed over by it: nodes hear of each other at different times, and what one
+// gives to another should not be given back.
+const ringSettles = 300 * time.Millisecond
+
 // run contends until the context ends.
 func (o *ownership) run(ctx context.Context) {
 	tick := time.NewTicker(contendInterval)
@@ -136,6 +143,10 @@ func (o *ownership) contend(ctx context.Context) {
 	var wanted, others []int
 	o.mu.Lock()
 	o.rounds++
+	if o.ring == nil || *o.ring != *s.ring {
+		o.ring, o.since = s.ring, time.Now()
+	}
+	settled := time.Since(o.since) >= ringSettles
 	for n := range partitions {
 		should := s.owner(n)
 		p := o.owned[n]
@@ -144,7 +155,7 @@ func (o *ownership) contend(ctx context.Context) {
 			wanted = append(wanted, n)
 		case p == nil && !o.leaving && o.rounds%strayRounds == 0:
 			others = append(others, n)
-		case p != nil && should != "" && should != o.inc.id:
+		case p != nil && settled && should != "" && should != o.inc.id:
 			select {
 			case p.giving <- should:
 			default: // it is on its way

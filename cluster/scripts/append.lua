@@ -5,11 +5,11 @@
 -- Every entry carries the id of the one before it, so that an owner who reads
 -- on after Redis has lost its last entries notices.
 local m = redis.call('HMGET', KEYS[2], 'put', 'cut', 'last')
-local used = tonumber(m[1] or '0') - tonumber(m[2] or '0')
+local put = tonumber(m[1] or '0')
+local used = put - tonumber(m[2] or '0')
 if used > 0 and used + #ARGV[1] > tonumber(ARGV[2]) then
   return false
 end
 local id = redis.call('XADD', KEYS[1], '*', 'p', m[3] or '', 'b', ARGV[1])
-redis.call('HINCRBY', KEYS[2], 'put', #ARGV[1])
-redis.call('HSET', KEYS[2], 'last', id)
+redis.call('HSET', KEYS[2], 'put', string.format('%.0f', put + #ARGV[1]), 'last', id)
 return id

@@ -9,13 +9,13 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
 local m = redis.call('HMGET', KEYS[2], 'put', 'got', 'last')
-local put = tonumber(m[1] or '0')
-if put - tonumber(m[2] or '0') + #ARGV[3] > tonumber(ARGV[2]) then
+local before = tonumber(m[1] or '0')
+local put = before + #ARGV[3]
+if put - tonumber(m[2] or '0') > tonumber(ARGV[2]) then
   redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
-  redis.call('HSET', KEYS[2], 'got', put, 'last', 'cut')
+  redis.call('HSET', KEYS[2], 'got', string.format('%.0f', before), 'last', 'cut')
   m[3] = 'cut'
 end
 redis.call('XADD', KEYS[1], '*', 'p', m[3] or '', 'n', ARGV[1], 'b', ARGV[3])
-redis.call('HINCRBY', KEYS[2], 'put', #ARGV[3])
-redis.call('HSET', KEYS[2], 'last', ARGV[1])
+redis.call('HSET', KEYS[2], 'put', string.format('%.0f', put), 'last', ARGV[1])
 return 1
