@@ -76,6 +76,10 @@ fuzz: ## fuzz every target for FUZZTIME (default 30s)
 bench: build test-deps ## measure Weft beside the published server (BENCH='--rounds 1' for options)
 	cd integration && go run ./bench --weft $(abspath $(BIN)) $(BENCH)
 
+.PHONY: cluster
+cluster: build ## run Redis, three nodes and a load balancer here, with the playground
+	cd integration && go run ./cluster --weft $(abspath $(BIN)) $(CLUSTER)
+
 .PHONY: lint
 lint: ## golangci-lint, if it is installed
 	golangci-lint run ./...
