@@ -16,7 +16,10 @@
 //   - image_test.go: images out of the machine's own programs, for want of a registry
 //   - container_test.go: what all containers can do: start, stop, kill, pause, each with a port that stays
 //   - redis_test.go, weft_test.go, haproxy_test.go: the three kinds, each with the test that it works
-//   - clients/: what runs under Node, with the published npm client
+//   - clients_test.go, clients/: the published npm client under Node, told when to go on
+//   - restarts_test.go, rolling_test.go: nodes that restart behind the load balancer while people draw
+//   - redisstore_test.go: store.Redis beside a real Redis
+//   - faults*_test.go, faults/: a cluster of processes, and all that may happen to it
 //
 // Every container has a network of its test's own and publishes its ports on 127.0.0.1 alone.
 package docker

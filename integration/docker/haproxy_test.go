@@ -97,40 +97,30 @@ func TestBalancerCarriesSocketsAndFollowsItsNodes(t *testing.T) {
 	exchange := func(id string) *websocket.Conn {
 		t.Helper()
 		conn := dial(t, b.URL(), "r", id)
-		send(t, conn, `{"type":"patch","messageId":%q,"documentPatches":[{"k/A":{"_exists":true}}]}`, id)
-		await(t, conn, strconv.Quote(id))
+		exchangeOn(t, conn, id)
 		return conn
 	}
 	// One after the other get to both nodes: the balancer goes round.
 	conns := []*websocket.Conn{exchange("a"), exchange("b")}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ends := make(chan error, len(conns))
+	for _, conn := range conns {
+		go func() { ends <- readUntil(ctx, conn, `"again"`) }()
+	}
 	if code := one.Stop(t); code != 0 {
 		t.Errorf("exit code %d after docker stop", code)
 	}
-	var closed int
-	for i, conn := range conns {
-		// Whoever was on the node that stopped is told to come back, by Weft through the balancer.
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		send := conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"type":"patch","messageId":"again","documentPatches":[{}]}`))
-		for err := send; ; {
-			var message []byte
-			if err == nil {
-				_, message, err = conn.Read(ctx)
-			}
-			if strings.Contains(string(message), `"again"`) {
-				break
-			}
-			if err != nil {
-				if websocket.CloseStatus(err) != 1012 {
-					t.Errorf("socket %d ended by %v, want 1012", i, err)
-				}
-				closed++
-				break
-			}
-		}
-		cancel()
+	// Whoever was on the node that stopped is told to come back, by Weft through the balancer. The
+	// other goes on.
+	if err := <-ends; websocket.CloseStatus(err) != 1012 {
+		t.Errorf("the first socket ended by %v, want 1012", err)
 	}
-	if closed != 1 {
-		t.Errorf("%d of 2 sockets were closed, want one", closed)
+	for _, conn := range conns {
+		_ = sendPatch(ctx, conn, "again") // one of them is closed
+	}
+	if err := <-ends; err != nil {
+		t.Errorf("the other socket: %v", err)
 	}
 	b.awaitNodes(t, 1)
 	exchange("c")

@@ -87,27 +87,34 @@ func dial(t testing.TB, server, room, client string) *websocket.Conn {
 	return conn
 }
 
-func send(t testing.TB, conn *websocket.Conn, format string, args ...any) {
+// exchangeOn sends a patch with this message id, and waits until it is acknowledged.
+func exchangeOn(t testing.TB, conn *websocket.Conn, id string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, format, args...)); err != nil {
+	err := sendPatch(ctx, conn, id)
+	if err == nil {
+		err = readUntil(ctx, conn, fmt.Sprintf("%q", id))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// await reads until a message has the text in it.
-func await(t testing.TB, conn *websocket.Conn, text string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+func sendPatch(ctx context.Context, conn *websocket.Conn, id string) error {
+	patch := fmt.Appendf(nil, `{"type":"patch","messageId":%q,"documentPatches":[{"k/A":{"_exists":true,"by":%q}}]}`, id, id)
+	return conn.Write(ctx, websocket.MessageText, patch)
+}
+
+// readUntil reads until a message has the text in it.
+func readUntil(ctx context.Context, conn *websocket.Conn, text string) error {
 	for {
 		_, message, err := conn.Read(ctx)
 		if err != nil {
-			t.Fatalf("waiting for %s: %v", text, err)
+			return fmt.Errorf("waiting for %s: %w", text, err)
 		}
 		if strings.Contains(string(message), text) {
-			return
+			return nil
 		}
 	}
 }
@@ -131,14 +138,18 @@ func get(url string) (code int, body string, err error) {
 func TestWeftInItsImageStopsInOrderAndKeepsItsRooms(t *testing.T) {
 	t.Parallel()
 	w := startWeft(t, "weft-1", newNetwork(t), "WEFT_SAVE_INTERVAL=1h") // so that the end saves
-	conn := dial(t, w.URL(), "r", "ann")
-	send(t, conn, `{"type":"patch","messageId":"m1","documentPatches":[{"k/A":{"_exists":true,"n":42}}]}`)
-	await(t, conn, `"m1"`)
+	exchangeOn(t, dial(t, w.URL(), "r", "ann"), "m1")
 	if code := w.Stop(t); code != 0 {
 		t.Errorf("exit code %d after docker stop", code)
 	}
 	w.Restart(t)
-	conn = dial(t, w.URL(), "r", "bob")
-	send(t, conn, `{"type":"reconnect","protocolVersion":2,"lastTimestamp":0}`)
-	await(t, conn, `"n":42`)
+	conn := dial(t, w.URL(), "r", "bob")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, []byte(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":0}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := readUntil(ctx, conn, `"by":"m1"`); err != nil {
+		t.Error(err)
+	}
 }
