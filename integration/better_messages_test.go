@@ -8,7 +8,7 @@ import (
 )
 
 // join connects a writer to a room and waits until it is in.
-func join(t testing.TB, s *server, room, client string) *wsClient {
+func join(t testing.TB, s endpoint, room, client string) *wsClient {
 	t.Helper()
 	c := mustDial(t, s.url(room, client, token(room, true, time.Hour)))
 	c.mustSee(t, "clientCount")
@@ -27,7 +27,7 @@ func (c *wsClient) awaitCount(t testing.TB, n int) {
 // says where the fault is, and nobody else notices.
 func TestBetterMalformedMessageClosesOnlyItsSocket(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir(), "--max-buffer-length", "1000")
+	s := startNodes(t, newData(t), "--max-buffer-length", "1000")
 	delta := func(d string) string {
 		return `{"type":"patch","messageId":"m","documentPatches":[{"k/Pen":{"_exists":true,"pts":` + d + `}}]}`
 	}
@@ -91,7 +91,7 @@ func TestBetterMalformedMessageClosesOnlyItsSocket(t *testing.T) {
 
 func TestBetterLongestDeltaIsStillTaken(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir(), "--max-buffer-length", "1000")
+	s := startNodes(t, newData(t), "--max-buffer-length", "1000")
 	c := join(t, s, "longest", "c")
 	c.mustPatch(t, "m", `[{"k/Pen":{"_exists":true,"pts":{"__buf":1,"len":1000,"runs":[[999,[7]]]}}}]`)
 	diff, _ := c.mustSync(t, 0)

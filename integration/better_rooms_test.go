@@ -14,15 +14,15 @@ import (
 // On the published server two first joins at once make two rooms, and one of them is lost.
 func TestBetterFirstJoinsAtOnceShareOneRoom(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
 	const rooms = 60
+	s := startNodes(t, newData(t))
 	for i := range rooms {
-		stored := `{"timestamp":1,"state":{"old/A":{"_exists":true}},"timestamps":{"old/A":{"_exists":1}}}`
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("room-%d.json", i)), []byte(stored), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		c := join(t, s, fmt.Sprintf("room-%d", i), "c")
+		c.mustPatch(t, "m", `[{"old/A":{"_exists":true}}]`)
+		c.drop()
 	}
-	s := startWeft(t, dir)
+	s.stop(t) // so that the rooms have to be loaded
+	s = startNodes(t, s.data)
 	pairs := make([][2]*wsClient, rooms)
 	inParallel(2*rooms, func(i int) {
 		room := fmt.Sprintf("room-%d", i/2)

@@ -12,7 +12,7 @@ const cursor = `{"type":"patch","messageId":"cursor","ephemeralPatches":[{"me/Cu
 // On the published server a late close of a client's old socket deletes the presence of its new one.
 func TestBetterLateCloseKeepsPresence(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir())
+	s := startNodes(t, newData(t))
 	for _, how := range []string{"goodbye", "cut"} {
 		room := "late-close-" + how
 		watcher := join(t, s, room, "watcher")
@@ -52,7 +52,7 @@ func TestBetterLateCloseKeepsPresence(t *testing.T) {
 // On the published server half-open sockets stay for ever.
 func TestBetterHalfOpenSocketIsDropped(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir(), "--ping-interval", "100ms", "--pong-timeout", "300ms")
+	s := startNodes(t, newData(t), "--ping-interval", "100ms", "--pong-timeout", "300ms")
 	const room = "half-open"
 	watcher := join(t, s, room, "watcher")
 	deaf := rawDial(t, s.url(room, "deaf", token(room, true, time.Hour)), fmt.Sprintf(cursor, 1))
@@ -78,7 +78,7 @@ func TestBetterHalfOpenSocketIsDropped(t *testing.T) {
 // On the published server a slow socket's queue grows without bound.
 func TestBetterSlowConsumerIsClosedAlone(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir(), "--max-queue-bytes", "256KiB")
+	s := startNodes(t, newData(t), "--max-queue-bytes", "256KiB")
 	const room = "slow"
 	writer := join(t, s, room, "writer")
 	fast := join(t, s, room, "fast")

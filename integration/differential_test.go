@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 var (
@@ -18,7 +19,10 @@ var (
 
 // TestDifferential plays random sequences on the published server and on Weft, each sequence in a
 // room of its own, and compares every frame that every client gets. After two thirds of every
-// sequence both servers are stopped, their data files compared, and both are started again.
+// sequence both servers are stopped, what they have saved is compared, and both are started again.
+//
+// If Weft is three nodes, the clients of a room are spread over them, and their frames are the same
+// still: a frame with document and presence stays one, and everybody hears of everything in one order.
 func TestDifferential(t *testing.T) {
 	var seeds []uint64
 	for i := range *sequencesFlag {
@@ -27,7 +31,10 @@ func TestDifferential(t *testing.T) {
 	if *seedFlag != 0 {
 		seeds = []uint64{*seedFlag}
 	}
-	d := &duel{t: t, dirs: [2]string{t.TempDir(), t.TempDir()}}
+	d := &duel{t: t, data: [2]string{t.TempDir(), newData(t)}}
+	if *subjectFlag == "published" {
+		d.data[1] = t.TempDir()
+	}
 	d.start()
 
 	plays := make([]*play, len(seeds))
@@ -65,81 +72,98 @@ func TestDifferential(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	d.stop()
-	d.compareFiles(seeds)
+	d.stop(seeds)
 
 	d.start()
 	for i, p := range plays {
 		p.restart(d.servers[0], d.servers[1])
 		// Everybody is new after the restart, so the watcher has to come first again.
 		second := append([]step{sequences[i][0]}, sequences[i][pause:]...)
-		// And at the end one who was never there asks for everything.
-		second = append(second,
-			step{Kind: stepLeave, Slot: 1},
-			step{Kind: stepJoin, Slot: 1, Client: "last", Write: false, Path: "/", Frames: []string{
-				`{"type":"reconnect","protocolVersion":2,"lastTimestamp":-1}`,
-			}})
+		// And at the end some who were never there ask for everything, one at each of three nodes.
+		for slot := 1; slot <= 3; slot++ {
+			second = append(second,
+				step{Kind: stepLeave, Slot: slot},
+				step{Kind: stepJoin, Slot: slot, Client: "last", Write: false, Path: "/", Frames: []string{
+					`{"type":"reconnect","protocolVersion":2,"lastTimestamp":-1}`,
+				}})
+		}
 		sequences[i] = append(sequences[i][:pause:pause], second...)
 	}
-	stage(pause, *stepsFlag+3)
-	d.stop()
-	d.compareFiles(seeds)
+	stage(pause, len(sequences[0]))
+	d.stop(seeds)
 }
 
 // duel is a pair of servers, each over its own data.
 type duel struct {
 	t       *testing.T
-	dirs    [2]string
-	servers [2]*server
+	data    [2]string
+	servers [2]*nodes
 
 	shrinkOnce sync.Once
 	rooms      atomic.Int32
 }
 
 func (d *duel) start() {
-	d.servers[0] = startPublished(d.t, d.dirs[0])
+	published := func(dir string) *nodes { return &nodes{all: []*server{startPublished(d.t, dir)}, data: dir} }
+	d.servers[0] = published(d.data[0])
 	switch *subjectFlag {
 	case "weft":
-		d.servers[1] = startWeft(d.t, d.dirs[1])
+		d.servers[1] = startNodes(d.t, d.data[1])
 	case "published":
-		d.servers[1] = startPublished(d.t, d.dirs[1])
+		d.servers[1] = published(d.data[1])
 	default:
 		d.t.Fatalf("-subject is weft or published, not %q", *subjectFlag)
 	}
 }
 
-func (d *duel) stop() {
-	for _, s := range d.servers {
-		s.stop(d.t)
-		if code := s.exitCode(d.t); code != 0 {
-			d.t.Errorf("%s ended with %d", s.name, code)
+// stop ends both servers and compares what they have saved. A room that was never written may be saved
+// or not.
+func (d *duel) stop(seeds []uint64) {
+	d.servers[0].stop(d.t)
+	if sharedRedis != "" && *subjectFlag == "weft" {
+		// Nodes that end leave to others what is not saved yet: it is in the log.
+		d.compareSaved(seeds, patience)
+		for i, s := range d.servers[1].all {
+			if s.metric(d.t, "weft_cluster_emitted_total") == 0 {
+				d.t.Errorf("node %d has told the others nothing: the rooms were not shared", i+1)
+			}
+		}
+	}
+	d.servers[1].stop(d.t)
+	d.compareSaved(seeds, 0)
+}
+
+// compareSaved compares what is saved of the rooms, until it is equal or the time is over.
+func (d *duel) compareSaved(seeds []uint64, within time.Duration) {
+	deadline := time.Now().Add(within)
+	for _, seed := range seeds {
+		room := fmt.Sprintf("seed-%d", seed)
+		for {
+			a, b := d.saved(0, room), d.saved(1, room)
+			if sameJS(a, b) {
+				break
+			}
+			if time.Now().Before(deadline) {
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			d.t.Errorf("sequence of -seed %d: what is saved differs\n%s: %s\n%s: %s", seed,
+				d.servers[0].name(), compact(a), d.servers[1].name(), compact(b))
+			return
 		}
 	}
 }
 
-// compareFiles holds the rooms' data files against each other. A room that was never written may
-// have a file or none.
-func (d *duel) compareFiles(seeds []uint64) {
-	for _, seed := range seeds {
-		var snapshots [2]any
-		for i, dir := range d.dirs {
-			text := roomFile(d.t, dir, fmt.Sprintf("seed-%d", seed))
-			if text == nil {
-				text = []byte(`{"timestamp":0,"state":{},"timestamps":{}}`)
-			}
-			v, err := parseJS(text)
-			if err != nil {
-				d.t.Errorf("sequence of -seed %d: the file in %s is unreadable: %v\n%s", seed, dir, err, text)
-				return
-			}
-			snapshots[i] = v
-		}
-		if !sameJS(snapshots[0], snapshots[1]) {
-			d.t.Errorf("sequence of -seed %d: the data files differ\n%s: %s\n%s: %s", seed,
-				d.servers[0].name, compact(snapshots[0]), d.servers[1].name, compact(snapshots[1]))
-			return
-		}
+func (d *duel) saved(i int, room string) any {
+	text := d.servers[i].saved(d.t, room)
+	if text == nil {
+		text = []byte(`{"timestamp":0,"state":{},"timestamps":{}}`)
 	}
+	v, err := parseJS(text)
+	if err != nil {
+		d.t.Fatalf("%s has saved the unreadable: %v\n%s", room, err, text)
+	}
+	return v
 }
 
 // shrink drops steps while the rest, played in a fresh room, still ends in a difference. Only the

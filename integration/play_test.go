@@ -12,7 +12,7 @@ import (
 
 // side is one server's part in a play: the same clients in the same room.
 type side struct {
-	srv     *server
+	srv     *nodes
 	room    string
 	clients [slots]*wsClient
 }
@@ -27,7 +27,7 @@ type play struct {
 	ts       float64         // the room's timestamp, as frames have told
 }
 
-func newPlay(room string, a, b *server) *play {
+func newPlay(room string, a, b *nodes) *play {
 	return &play{
 		room:     room,
 		sides:    [2]*side{{srv: a, room: room}, {srv: b, room: room}},
@@ -37,7 +37,7 @@ func newPlay(room string, a, b *server) *play {
 
 // restart forgets the sockets, which the servers' end has closed, and goes on with new servers over
 // the same data.
-func (p *play) restart(a, b *server) {
+func (p *play) restart(a, b *nodes) {
 	p.drop()
 	p.sides[0].srv, p.sides[1].srv = a, b
 	p.identity = [slots]string{}
@@ -91,10 +91,10 @@ func (p *play) step(s step) string {
 	for i, side := range p.sides {
 		var err error
 		if got[i], err = side.act(s, p.fill(s.Frames), p.identity, p.canWrite); err != nil {
-			return fmt.Sprintf("%s: %v\nso far: %v", side.srv.name, err, got[i])
+			return fmt.Sprintf("%s: %v\nso far: %v", side.srv.name(), err, got[i])
 		}
 	}
-	if what := got[0].compare(got[1], p.sides[0].srv.name, p.sides[1].srv.name); what != "" {
+	if what := got[0].compare(got[1], p.sides[0].srv.name(), p.sides[1].srv.name()); what != "" {
 		return what
 	}
 	p.note(s, got[0], ends)
@@ -302,7 +302,8 @@ func (s *side) joinURL(st step) string {
 	case "forged":
 		tok = forge(tok)
 	}
-	return strings.Replace(s.srv.url(room, client, tok), s.srv.addr+"/", s.srv.addr+st.Path, 1)
+	srv := s.srv.all[st.Slot%len(s.srv.all)]
+	return strings.Replace(srv.url(room, client, tok), srv.addr+"/", srv.addr+st.Path, 1)
 }
 
 // forge breaks a token's signature.

@@ -14,7 +14,7 @@ import (
 
 func TestRefusalsSayWhy(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir())
+	s := startNodes(t, newData(t))
 	good := token("r", true, time.Hour)
 	cases := []struct {
 		name, url string
@@ -23,7 +23,7 @@ func TestRefusalsSayWhy(t *testing.T) {
 		{"no room", s.url("", "c", good), "Missing roomId query parameter"},
 		{"no client", s.url("r", "", good), "Missing clientId query parameter"},
 		{"no token", s.url("r", "c", ""), "Missing token query parameter"},
-		{"nothing", "ws://" + s.addr + "/any/path", "Missing roomId query parameter"},
+		{"nothing", "ws://" + s.all[0].addr + "/any/path", "Missing roomId query parameter"},
 		{"forged", s.url("r", "c", forge(good)), ""},
 		{"no JWT", s.url("r", "c", "hello"), ""},
 		{"expired", s.url("r", "c", token("r", true, -time.Hour)), "expired"},
@@ -50,7 +50,7 @@ func TestRefusalsSayWhy(t *testing.T) {
 // hand over the upgrade request and the frame as one.
 func TestFramesSentWithTheHandshakeAreKept(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir())
+	s := startNodes(t, newData(t))
 	var frames []string
 	for i := range 200 {
 		frames = append(frames, fmt.Sprintf(`{"type":"patch","messageId":"m%d","documentPatches":[{"k/A":{"_exists":true,"n":%d,"pad":%q}}]}`,
@@ -75,7 +75,7 @@ func TestFramesSentWithTheHandshakeAreKept(t *testing.T) {
 
 func TestExpiredTokenEndsTheSessionUnlessRefreshed(t *testing.T) {
 	t.Parallel()
-	s := startWeft(t, t.TempDir(), "--token-grace", "100ms")
+	s := startNodes(t, newData(t), "--token-grace", "100ms")
 	// exp counts whole seconds: these are good for one to two more.
 	lazy := mustDial(t, s.url("r", "lazy", token("r", true, 2*time.Second)))
 	keen := mustDial(t, s.url("r", "keen", token("r", true, 2*time.Second)))

@@ -96,17 +96,23 @@ func startWeft(t testing.TB, dir string, args ...string) *server {
 // launchWeft is startWeft without the wait for readiness.
 func launchWeft(t testing.TB, dir string, args ...string) *server {
 	t.Helper()
+	s := launchWeftIn(t, append([]string{"--store", "file", "--data-dir", dir}, args...)...)
+	s.dir = dir
+	return s
+}
+
+// launchWeftIn runs Weft with short saves and what the flags say of where its rooms are.
+func launchWeftIn(t testing.TB, args ...string) *server {
+	t.Helper()
 	addr, admin := freeAddr(t), freeAddr(t)
 	all := append([]string{
 		"serve",
 		"--listen", addr,
 		"--admin-listen", admin,
-		"--store", "file",
-		"--data-dir", dir,
 		"--save-interval", "100ms",
 		"--room-idle-timeout", "1h",
 	}, args...)
-	s := launch(t, "weft", exec.Command(need(t, weftBinary), all...), dir)
+	s := launch(t, "weft", exec.Command(need(t, weftBinary), all...), "")
 	s.addr, s.admin = addr, "http://"+admin
 	return s
 }
