@@ -410,6 +410,9 @@ func (e *edge) depart(ctx context.Context) error {
 		if waiting == 0 {
 			return nil
 		}
+		if !e.inc.lease.valid() {
+			return errDepart // Redis is away
+		}
 		select {
 		case <-ctx.Done():
 			return errDepart

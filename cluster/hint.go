@@ -88,7 +88,7 @@ func newHints(listen, self string, logger *slog.Logger) (*hints, error) {
 	var err error
 	if h.listener, err = config.Listen(h.ctx, "tcp", listen); err != nil {
 		h.cancel()
-		return nil, fmt.Errorf("listening for the other nodes' watch connections: %w", err)
+		return nil, fmt.Errorf("gossip-listen: the other nodes' connections cannot be listened for there: %w", err)
 	}
 	h.running.Go(h.accept)
 	return h, nil

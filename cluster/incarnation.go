@@ -64,8 +64,8 @@ func newIncarnationID(name string) string {
 
 // begin starts an incarnation: it has a lease, has joined the gossip, and
 // contends for partitions when begin returns.
-func begin(ctx context.Context, c *Config, clients clients, s *stats) (i *incarnation, err error) {
-	i = &incarnation{
+func begin(ctx context.Context, c *Config, clients clients, s *stats) (_ *incarnation, err error) {
+	i := &incarnation{
 		id: newIncarnationID(c.NodeName), config: c, keys: keys{c.Prefix}, stats: s, start: time.Now(),
 		writing: clients.writing, reading: clients.reading, control: clients.control,
 		ended: make(chan error, 1),

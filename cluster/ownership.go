@@ -333,7 +333,7 @@ func (o *ownership) alone() bool {
 }
 
 // drain hands over all partitions and claims no more. The error says that some
-// are still owned when the context ends.
+// are still owned when the context ends, or the lease has.
 func (o *ownership) drain(ctx context.Context) error {
 	o.mu.Lock()
 	o.leaving = true
@@ -343,6 +343,9 @@ func (o *ownership) drain(ctx context.Context) error {
 		list := o.list()
 		if len(list) == 0 {
 			return nil
+		}
+		if !o.inc.lease.valid() {
+			return fmt.Errorf("partitions not handed over since the lease is not valid any more: %d", len(list))
 		}
 		for _, p := range list {
 			select {
@@ -378,7 +381,7 @@ func (p *partition) handOver(to string) bool {
 		if p.ctx.Err() != nil {
 			return true
 		}
-		p.inc.log.Warn("a partition is not handed over; it is tried again", "partition", p.number, "error", err)
+		p.inc.trouble.note("partitions cannot be handed over", err)
 		p.inc.readers.add(p, p.fold.position)
 		return false
 	}

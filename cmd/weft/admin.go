@@ -26,13 +26,14 @@ const (
 // health is what /readyz knows. Its zero value is a process that starts.
 type health struct {
 	phase   atomic.Int32
-	unsaved atomic.Pointer[func() []room.UnsavedRoom]
+	trouble atomic.Pointer[func() []string]
 }
 
 func (h *health) set(p phase) { h.phase.Store(int32(p)) }
 
-// watch names the function that lists the rooms that could not be saved.
-func (h *health) watch(unsaved func() []room.UnsavedRoom) { h.unsaved.Store(&unsaved) }
+// watch names the function that says, a line each, why a process that serves
+// should have no new clients.
+func (h *health) watch(trouble func() []string) { h.trouble.Store(&trouble) }
 
 const (
 	// maxUnsavedListed is how many rooms /readyz names; a full disk fails all.
@@ -49,11 +50,14 @@ func (h *health) troubles() []string {
 	case shuttingDown:
 		return []string{"shutting down"}
 	}
-	unsaved := h.unsaved.Load()
-	if unsaved == nil {
-		return nil
+	if trouble := h.trouble.Load(); trouble != nil {
+		return (*trouble)()
 	}
-	rooms := (*unsaved)()
+	return nil
+}
+
+// unsavedLines names the rooms that could not be saved.
+func unsavedLines(rooms []room.UnsavedRoom) []string {
 	if len(rooms) == 0 {
 		return nil
 	}

@@ -44,7 +44,7 @@ func TestReadyz(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			var h health
-			h.watch(func() []room.UnsavedRoom { return c.unsaved })
+			h.watch(func() []string { return unsavedLines(c.unsaved) })
 			h.set(c.phase)
 			handler := adminHandler(&h, prometheus.NewRegistry(), false)
 			answer := httptest.NewRecorder()

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/weftsync/weft/cluster"
+	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
 	"github.com/weftsync/weft/wsconn"
 )
@@ -31,7 +32,7 @@ type clusterNode interface {
 // joinCluster takes part in the cluster that is set. The error is about a
 // setting if Redis answers and somebody has to see to it first; else trying
 // again may help.
-func joinCluster(ctx context.Context, o *options, metrics prometheus.Registerer, log *slog.Logger) (*sharedRooms, error) {
+func joinCluster(ctx context.Context, o *options, h *health, metrics prometheus.Registerer, log *slog.Logger) (*sharedRooms, error) {
 	server, err := cluster.ParseRedisURL(o.cluster.redisURL)
 	if err != nil {
 		return nil, badSetting("redis-url", "%w", err)
@@ -64,6 +65,15 @@ func joinCluster(ctx context.Context, o *options, metrics prometheus.Registerer,
 	}
 	if err != nil {
 		return nil, err
+	}
+	h.watch(func() []string {
+		if node.Ready() {
+			return nil
+		}
+		return []string{"the lease is not valid: Redis does not answer in time"}
+	})
+	if err := wsconn.RegisterRooms(metrics, func() room.Stats { return node.Stats().Stats }); err != nil {
+		return nil, errors.Join(err, node.Leave(ctx, protocol.CloseRestart))
 	}
 	return &sharedRooms{node, o.cluster.drainTimeout, o.shutdownTimeout, log}, nil
 }

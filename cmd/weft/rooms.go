@@ -27,7 +27,7 @@ type roomHost interface {
 // openRooms makes what the settings choose. ctx bounds only that.
 func openRooms(ctx context.Context, o *options, h *health, metrics *prometheus.Registry, log *slog.Logger) (roomHost, error) {
 	if o.cluster.on() {
-		return joinCluster(ctx, o, metrics, log)
+		return joinCluster(ctx, o, h, metrics, log)
 	}
 	return newLocalRooms(o, h, metrics, log)
 }
@@ -54,7 +54,7 @@ func newLocalRooms(o *options, h *health, metrics *prometheus.Registry, log *slo
 		Limits:           o.roomLimits(),
 		Logger:           log,
 	})
-	h.watch(func() []room.UnsavedRoom { return rooms.Stats().Unsaved })
+	h.watch(func() []string { return unsavedLines(rooms.Stats().Unsaved) })
 	l := &localRooms{rooms, storage, o.shutdownTimeout, log}
 	if err := wsconn.RegisterRooms(metrics, rooms.Stats); err != nil {
 		return nil, errors.Join(err, l.drop())
