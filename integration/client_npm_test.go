@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestClient runs node/client.test.mjs: the published client's CanvasStore against Weft.
+// TestClient runs node/client.test.mjs: the published client's CanvasStore against Weft, one node or three.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	runNode(t, 3*time.Minute, nil, "--test", "--test-reporter", "spec", "client.test.mjs")
@@ -22,7 +22,7 @@ func runNode(t *testing.T, limit time.Duration, env []string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, need(t, node), args...)
 	cmd.Dir = "node"
-	cmd.Env = append(environment(), "WEFT_SUBJECT="+*subjectFlag)
+	cmd.Env = append(environment(), "WEFT_SUBJECT="+*subjectFlag, "WEFT_TEST_REDIS="+sharedRedis)
 	if *subjectFlag == "weft" {
 		cmd.Env = append(cmd.Env, "WEFT_BIN="+need(t, weftBinary))
 	}

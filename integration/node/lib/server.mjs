@@ -3,15 +3,20 @@
 // that the published server does not do.
 
 import { spawn } from 'node:child_process'
-import { createHmac } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createHmac, randomUUID } from 'node:crypto'
+import { on, once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { WebSocket } from 'ws'
+import { backUp, putBack } from './redis.mjs'
 
 export const published = process.env.WEFT_SUBJECT === 'published'
+
+/** The Redis by which three nodes of Weft share their rooms; empty if there is one that shares none. */
+export const shared = (!published && process.env.WEFT_TEST_REDIS) || ''
 
 if (!published && !process.env.WEFT_BIN) throw new Error('WEFT_BIN names no binary of weft: run these tests by `go test` in the folder above')
 
@@ -45,7 +50,8 @@ async function freePort() {
   return port
 }
 
-/** A server with a data folder and an address that outlive its process. */
+/** A server with data and addresses that outlive its processes: one process and a data folder, or
+ *  three nodes of Weft that share their rooms by the Redis in WEFT_TEST_REDIS. */
 export class Server {
   /** @param {import('node:test').TestContext} t ends the server with the test
    *  @param {string[]} args flags for weft, after and above the usual ones; with --dev among them any
@@ -53,8 +59,11 @@ export class Server {
   static async start(t, args = []) {
     const server = new Server(args)
     server.dir = mkdtempSync(join(tmpdir(), 'weft-client-test-'))
-    server.port = await freePort()
-    server.adminPort = await freePort()
+    server.prefix = `weft-test-${randomUUID()}:`
+    for (let i = 0; i < (shared ? 3 : 1); i++) {
+      const [port, adminPort, gossipPort] = [await freePort(), await freePort(), await freePort()]
+      server.nodes.push({ name: `node-${i + 1}`, port, adminPort, gossip: `127.0.0.1:${gossipPort}`, process: null, exited: null })
+    }
     t.after(async () => {
       await server.stop()
       rmSync(server.dir, { recursive: true, force: true })
@@ -67,25 +76,33 @@ export class Server {
   constructor(args) {
     this.args = args
     this.log = ''
-    this.process = null
+    this.nodes = []
+    this.turn = 0
   }
 
+  /** Where a client connects, every time at another node; a client comes back to the same. */
   get url() {
-    return `ws://127.0.0.1:${this.port}/`
+    return `ws://127.0.0.1:${this.nodes[this.turn++ % this.nodes.length].port}/`
   }
 
   get page() {
-    return `http://127.0.0.1:${this.port}/`
+    return `http://127.0.0.1:${this.nodes[0].port}/`
   }
 
   async start() {
+    await Promise.all(this.nodes.map((node) => this.startNode(node)))
+  }
+
+  async startNode(node) {
     const command = published
-      ? [process.execPath, fileURLToPath(new URL('../published-server.mjs', import.meta.url)), '--port', `${this.port}`, '--data', this.dir, '--save-ms', '100']
+      ? [process.execPath, fileURLToPath(new URL('../published-server.mjs', import.meta.url)), '--port', `${node.port}`, '--data', this.dir, '--save-ms', '100']
       : [
           process.env.WEFT_BIN,
           'serve',
-          ...['--listen', `127.0.0.1:${this.port}`, '--admin-listen', `127.0.0.1:${this.adminPort}`],
-          ...['--store', 'file', '--data-dir', this.dir, '--save-interval', '100ms'],
+          ...['--listen', `127.0.0.1:${node.port}`, '--admin-listen', `127.0.0.1:${node.adminPort}`, '--save-interval', '100ms'],
+          ...(shared
+            ? ['--redis-url', shared, '--redis-prefix', this.prefix, '--node-name', node.name, '--gossip-listen', node.gossip, '--join', this.nodes.map((n) => n.gossip).join(',')]
+            : ['--store', 'file', '--data-dir', this.dir]),
           ...this.args,
         ]
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WEFT_')))
@@ -94,9 +111,9 @@ export class Server {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    this.process = child
-    this.exited = once(child, 'exit').then(() => {
-      this.process = null
+    node.process = child
+    node.exited = once(child, 'exit').then(() => {
+      node.process = null
     })
     let said = ''
     for (const stream of [child.stdout, child.stderr]) {
@@ -106,36 +123,69 @@ export class Server {
       })
     }
     await until('the server to be ready', async () => {
-      if (this.process !== child) throw new Error(`the server ended at once:\n${said}`)
+      if (node.process !== child) throw new Error(`the server ended at once:\n${said}`)
       if (published) return said.includes('listening on')
       try {
-        return (await fetch(`http://127.0.0.1:${this.adminPort}/readyz`)).ok
+        return (await fetch(`http://127.0.0.1:${node.adminPort}/readyz`)).ok
       } catch {
         return false
       }
     })
   }
 
-  /** Ends the process and waits for it: SIGTERM lets it save, SIGKILL does not. */
+  /** Ends the processes, all at once, and waits for them: SIGTERM lets them save, SIGKILL does not. */
   async stop(signal = 'SIGTERM') {
-    if (!this.process) return
-    this.process.kill(signal)
-    const child = this.process
-    const impatience = setTimeout(() => child.kill('SIGKILL'), 20_000)
-    await this.exited
-    clearTimeout(impatience)
+    await Promise.all(
+      this.nodes.map(async ({ process: child, exited }) => {
+        if (!child) return
+        child.kill(signal)
+        const impatience = setTimeout(() => child.kill('SIGKILL'), 20_000)
+        await exited
+        clearTimeout(impatience)
+      }),
+    )
   }
 
-  /** A room's data file, null while there is none. */
-  readRoom(roomId) {
+  /** What is kept of a room, {timestamp, state}, null if nothing is: of its data file, or, since nodes
+   *  that share rooms acknowledge nothing that is not kept, as somebody new is told. */
+  async kept(roomId) {
+    if (shared) return asked(this.url, roomId)
     try {
-      return readFileSync(join(this.dir, `${roomId}.json`), 'utf8')
+      return JSON.parse(readFileSync(join(this.dir, `${roomId}.json`), 'utf8'))
     } catch {
       return null
     }
   }
 
-  writeRoom(roomId, text) {
-    writeFileSync(join(this.dir, `${roomId}.json`), text)
+  /** A copy of all that is kept, for putBack. */
+  async backUp() {
+    if (shared) return backUp(shared, this.prefix)
+    return readdirSync(this.dir).map((name) => [name, readFileSync(join(this.dir, name))])
+  }
+
+  /** Makes what is kept what it was; nothing may run meanwhile. */
+  async putBack(copy) {
+    if (shared) return putBack(shared, this.prefix, copy)
+    rmSync(this.dir, { recursive: true })
+    mkdirSync(this.dir)
+    for (const [name, text] of copy) writeFileSync(join(this.dir, name), text)
+  }
+}
+
+/** Asks for all of a room. */
+async function asked(url, roomId) {
+  const query = new URLSearchParams({ roomId, clientId: 'asks', token: token(roomId, { canWrite: false }) })
+  const socket = new WebSocket(`${url}?${query}`)
+  try {
+    let state = {}
+    socket.on('open', () => socket.send('{"type":"reconnect","protocolVersion":2,"lastTimestamp":-1}'))
+    for await (const [data] of on(socket, 'message', { signal: AbortSignal.timeout(20_000), close: ['close'] })) {
+      const message = JSON.parse(String(data))
+      if (message.type === 'patch' && message.clientId === '' && message.documentPatches) [state] = message.documentPatches
+      if (message.type === 'synced') return message.timestamp > 0 ? { timestamp: message.timestamp, state } : null
+    }
+    throw new Error('the socket was closed')
+  } finally {
+    socket.terminate()
   }
 }
