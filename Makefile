@@ -80,6 +80,10 @@ bench: build test-deps ## measure Weft beside the published server (BENCH='--rou
 cluster: build ## run Redis, three nodes and a load balancer here, with the playground
 	cd integration && go run ./cluster --weft $(abspath $(BIN)) $(CLUSTER)
 
+.PHONY: bench-cluster
+bench-cluster: build ## measure three nodes that share a Redis (BENCH='--rounds 1' for options)
+	cd integration && go run ./benchcluster --weft $(abspath $(BIN)) $(BENCH)
+
 .PHONY: lint
 lint: ## golangci-lint, if it is installed
 	golangci-lint run ./...
