@@ -64,6 +64,11 @@ test-docker: build test-deps ## with Redis, several nodes and a load balancer in
 	./$(DOCKER_TESTS)/deps.sh
 	cd $(DOCKER_TESTS) && WEFT_BIN=$(abspath $(BIN)) ./with-docker.sh go test -count=1 -timeout 20m ./...
 
+.PHONY: chaos
+chaos: build ## the faults of test-docker at full load and length, with a table of what was measured (15 min)
+	./$(DOCKER_TESTS)/deps.sh
+	cd $(DOCKER_TESTS) && WEFT_CHAOS=long WEFT_BIN=$(abspath $(BIN)) ./with-docker.sh go test -count=1 -timeout 60m -v -run '^TestFaults$$' .
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (default 30s)
 	for pkg in $$(go list ./...); do \

@@ -181,11 +181,11 @@ func faultLostReplies(t *testing.T, r *report) {
 // An owner keeps its lease and reads its logs no more, while clients write: the logs fill up to their
 // bound, and the clients wait.
 func faultStalled(t *testing.T, r *report) {
-	const maxLog = 256 << 10
+	const maxLog = 1 << 20 // the least that can be set
 	c := startFaultCluster(t, "--max-log-bytes", strconv.Itoa(maxLog))
 	load := c.usualLoad(t)
 	load.Rooms, load.PatchesPerSecond = 4, times(t, 600, 2000)
-	load.Pad = 1000
+	load.Pad = times(t, 3000, 1000)
 	c.begin(t, load)
 	n := c.ownerOf(t, faults.RoomName("", 0))
 	stalled := c.partitionsOf(n)
@@ -221,7 +221,7 @@ func faultStalled(t *testing.T, r *report) {
 
 // othersMemory is what else Redis may take during faultStalled: checkpoints of the rooms that go on, buffers of
 // connections, the allocator's.
-const othersMemory = 48 << 20
+const othersMemory = 16 << 20
 
 // usedMemory is what Redis has allocated, in bytes.
 func (c *faultCluster) usedMemory(t *testing.T) int64 {

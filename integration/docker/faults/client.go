@@ -40,13 +40,16 @@ type client struct {
 	// Fixed after construction.
 	id, room string
 	targets  []Target
+	home     int // in targets: which is tried first
+	step     int // to the next one if one does not answer
 	start    time.Time
 	every    time.Duration
 	pad      rawJSON
 
+	at int // in targets; owned by stay
+
 	mu        sync.Mutex
 	conn      *websocket.Conn // nil while closed
-	at        int             // in targets
 	isSynced  bool            // all reconnects of this socket have been answered
 	rejoins   []string        // the marks of those that have not, "" for one without patches
 	edits     int
@@ -60,9 +63,9 @@ type client struct {
 	changed   chan struct{} // closed and replaced whenever one of the above changes
 }
 
-func newClient(id, room string, targets []Target, at int, start time.Time, every time.Duration, pad int) *client {
+func newClient(id, room string, targets []Target, home, step int, start time.Time, every time.Duration, pad int) *client {
 	return &client{
-		id: id, room: room, targets: targets, at: at, start: start, every: every,
+		id: id, room: room, targets: targets, home: home, at: home, step: step, start: start, every: every,
 		pad:      mustMarshal(strings.Repeat("p", pad)),
 		inFlight: map[string][]Patch{}, document: Patch{}, changed: make(chan struct{}),
 	}
@@ -85,10 +88,9 @@ func (c *client) stay(ctx context.Context) {
 			c.open(ctx, conn)
 			err = c.read(ctx, conn)
 			c.closed(ctx, err)
+			c.at = c.home
 		} else {
-			c.mu.Lock()
-			c.at = (c.at + 1) % len(c.targets)
-			c.mu.Unlock()
+			c.at = (c.at + c.step) % len(c.targets)
 		}
 		select {
 		case <-ctx.Done():

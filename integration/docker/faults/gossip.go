@@ -47,20 +47,16 @@ func NewGossipNet() *GossipNet {
 
 // Add gives a node that listens on an address of the loopback interface the one to advertise.
 func (g *GossipNet) Add(node, listen string) (advertise string, err error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return "", err
-	}
 	p := &gossipPort{net: g, node: node, listen: listen}
-	if p.tcp, err = net.Listen("tcp", addr); err != nil {
-		return "", err
-	}
-	at, err := net.ResolveUDPAddr("udp", addr)
-	if err == nil {
-		p.udp, err = net.ListenUDP("udp", at)
+	for range 10 { // somebody else may take the port in between
+		if advertise, err = freeAddr(); err != nil {
+			return "", err
+		}
+		if err = p.bind(advertise); err == nil {
+			break
+		}
 	}
 	if err != nil {
-		_ = p.tcp.Close()
 		return "", err
 	}
 	g.mu.Lock()
@@ -68,7 +64,21 @@ func (g *GossipNet) Add(node, listen string) (advertise string, err error) {
 	g.mu.Unlock()
 	g.running.Go(p.packets)
 	g.running.Go(p.accept)
-	return addr, nil
+	return advertise, nil
+}
+
+func (p *gossipPort) bind(addr string) error {
+	at, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return err
+	}
+	if p.udp, err = net.ListenUDP("udp", at); err != nil {
+		return err
+	}
+	if p.tcp, err = net.Listen("tcp", addr); err != nil {
+		_ = p.udp.Close()
+	}
+	return err
 }
 
 // Started tells the net a node's process.
