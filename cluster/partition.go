@@ -34,6 +34,7 @@ type partition struct {
 
 	building sync.WaitGroup // large diffs
 	queued   atomic.Int64   // bytes in queue
+	passed   atomic.Bool    // readers wait for space in it
 	queue    chan []logEntry
 	behind   chan ID       // the last id that Redis has, which is less than was read
 	woken    chan struct{} // something is to be looked at
@@ -105,6 +106,16 @@ func (p *partition) full() bool {
 	return len(p.queue) == cap(p.queue) || p.queued.Load() > maxQueueBytes
 }
 
+// passOver reports whether nothing more should be read for it now; then it wakes
+// the readers when that is over.
+func (p *partition) passOver() bool {
+	if !p.full() {
+		return false
+	}
+	p.passed.Store(true)
+	return p.full() // or the queue was emptied before anybody knew
+}
+
 // give hands over entries that were read; there is room for them.
 func (p *partition) give(entries []logEntry) {
 	for n := range entries {
@@ -146,7 +157,7 @@ func (p *partition) run() {
 		case entries := <-p.queue:
 			p.process(p.drain(entries))
 		case last := <-p.behind:
-			if p.fold.position.After(last) {
+			if p.process(p.drain(nil)); p.fold.position.After(last) {
 				p.mend()
 			}
 		case <-p.woken:
@@ -168,7 +179,6 @@ func (p *partition) run() {
 
 // drain takes what else is in the queue.
 func (p *partition) drain(entries []logEntry) []logEntry {
-	was := p.full()
 	for {
 		select {
 		case more := <-p.queue:
@@ -183,7 +193,7 @@ func (p *partition) drain(entries []logEntry) []logEntry {
 		size += len(entries[n].data)
 	}
 	p.queued.Add(-int64(size))
-	if was {
+	if p.passed.Swap(false) {
 		p.inc.readers.wake()
 	}
 	return entries

@@ -116,12 +116,22 @@ func (r *logReader) interrupt() {
 	r.mu.Lock()
 	conn := r.conn
 	r.mu.Unlock()
-	if conn != 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
-		defer cancel()
-		_ = r.inc.control.(*redis.Client).ClientUnblock(ctx, conn).Err()
+	if conn == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+	defer cancel()
+	for range unblockTries {
+		n, err := r.inc.control.(*redis.Client).ClientUnblock(ctx, conn).Result()
+		if err != nil || n == 1 || len(r.kicked) == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond) // the read may be on its way to Redis, where it will block
 	}
 }
+
+// unblockTries is how often a read is looked for that is about to block.
+const unblockTries = 5
 
 // run reads until the context ends.
 func (r *logReader) run(ctx context.Context) {
@@ -156,13 +166,13 @@ func (r *logReader) session(ctx context.Context, sure *bool) error {
 	}
 	defer r.blocks(0)
 	for ctx.Err() == nil {
-		list, streams, ids := r.todo()
-		if !*sure {
+		if !*sure { // before what is read by whom changes
 			if err := r.check(ctx); err != nil {
 				return err
 			}
 			*sure = true
 		}
+		list, streams, ids := r.todo()
 		if len(list) == 0 {
 			select {
 			case <-ctx.Done():
@@ -202,7 +212,7 @@ func (r *logReader) todo() (list []*partition, streams, ids []string) {
 		if r == r.readers.hot && x.hot && time.Since(x.used) > coolAfter {
 			x.hot, cooled = false, true
 		}
-		if !r.mine(p, x) || p.full() {
+		if !r.mine(p, x) || p.passOver() {
 			continue
 		}
 		list = append(list, p)
@@ -254,10 +264,11 @@ func (r *logReader) give(list []*partition, streams []string, found []redis.XStr
 // check asks, after Redis was away, whether it still has what its logs had.
 func (r *logReader) check(ctx context.Context) error {
 	var list []*partition
+	var after []ID
 	r.readers.mu.Lock()
 	for p, x := range r.readers.reading {
 		if r.mine(p, x) {
-			list = append(list, p)
+			list, after = append(list, p), append(after, x.after)
 		}
 	}
 	r.readers.mu.Unlock()
@@ -277,8 +288,9 @@ func (r *logReader) check(ctx context.Context) error {
 		if err != nil && err != redis.Nil {
 			return err
 		}
-		last, _ := ParseID(text)
-		list[n].compare(last)
+		if last, _ := ParseID(text); after[n].After(last) {
+			list[n].compare(last)
+		}
 	}
 	return nil
 }
