@@ -13,6 +13,7 @@ type lease struct {
 	inc    *incarnation
 	until  atomic.Int64 // until when it may speak, in time since inc.start
 	lapsed bool         // what it owned must be looked at again
+	count  atomic.Int64 // of renewals that Redis has acknowledged
 }
 
 func newLease(i *incarnation) *lease { return &lease{inc: i} }
@@ -22,7 +23,7 @@ func (l *lease) valid() bool { return int64(time.Since(l.inc.start)) < l.until.L
 
 // run renews the lease until the incarnation ends.
 func (l *lease) run(ctx context.Context) {
-	tick := time.NewTicker(l.inc.config.LeaseTTL / 4)
+	tick := time.NewTicker(l.inc.config.LeaseTTL / renewals)
 	defer tick.Stop()
 	for {
 		select {
@@ -54,7 +55,7 @@ func (l *lease) renew(ctx context.Context) error {
 	k := i.keys
 	alive, err := renewScript.Run(ctx, i.control,
 		[]string{k.lease(i.id), k.gone(i.id), k.out(i.id), k.outMeta(i.id)},
-		i.config.LeaseTTL.Milliseconds(), next, got, rememberGone).Int()
+		i.config.LeaseTTL.Milliseconds(), next, got, rememberGone, l.count.Load()+1).Int()
 	if err != nil {
 		return err
 	}
@@ -62,6 +63,7 @@ func (l *lease) renew(ctx context.Context) error {
 		i.end(errBuried)
 		return errBuried
 	}
+	l.count.Add(1)
 	i.inbox.cutOff(got)
 	if l.lapsed {
 		if err := i.ownership.verify(ctx); err != nil {
@@ -87,6 +89,9 @@ func (l *lease) wait(ctx context.Context) bool {
 	}
 	return true
 }
+
+// renewals is how often a lease is renewed in the time for which it lasts.
+const renewals = 8
 
 // leasePoll is how often a lapsed lease is looked at.
 const leasePoll = 5 * time.Millisecond

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // liveness is what a node knows of who lives. A node without a lease does not
@@ -23,6 +25,7 @@ type liveness struct {
 type pulse struct {
 	watched time.Time // when somebody last asked for it
 	missing time.Time // since when it has no lease; zero: it has one
+	expired bool      // it has had none for long enough
 	proved  bool      // it is dead
 	buried  bool
 }
@@ -34,6 +37,12 @@ const (
 	// in leases: long enough for a node that paused or lost Redis to keep its
 	// sockets.
 	buryAfter = 3
+	// looksPerLease is how often leases are looked at in the time for which one
+	// lasts. missingLooks is for how many looks one must be missing: longer than
+	// two renewals are apart, as a Redis that has lost its last entries may have
+	// lost it for a moment.
+	looksPerLease = 20
+	missingLooks  = 3
 )
 
 func newLiveness(i *incarnation) *liveness {
@@ -76,7 +85,7 @@ func (l *liveness) dead(incarnation string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.pulses[incarnation]
-	return p != nil && (p.proved || p.buried || !p.missing.IsZero())
+	return p != nil && (p.proved || p.buried || p.expired)
 }
 
 // buried reports whether a node's sessions must be sent off.
@@ -90,7 +99,7 @@ func (l *liveness) buried(incarnation string) bool {
 // run looks after the others until the context ends.
 func (l *liveness) run(ctx context.Context) {
 	l.lastLook = time.Now()
-	tick := time.NewTicker(l.inc.config.LeaseTTL / 8)
+	tick := time.NewTicker(l.inc.config.LeaseTTL / looksPerLease)
 	defer tick.Stop()
 	for {
 		select {
@@ -115,18 +124,22 @@ func (l *liveness) look(ctx context.Context) {
 		l.blindUntil = now.Add(i.config.LeaseTTL)
 	}
 	list := l.watched(now)
+	renewed := i.lease.count.Load()
 	pipe := i.control.Pipeline()
+	own := pipe.Get(ctx, i.keys.lease(i.id))
 	for _, id := range list {
 		pipe.Exists(ctx, i.keys.lease(id))
 		pipe.Exists(ctx, i.keys.gone(id))
 	}
-	var answers []int64
-	if len(list) > 0 {
-		cmds, err := pipe.Exec(ctx)
-		if err != nil {
-			return // lastLook stays
-		}
-		answers = intsOf(cmds)
+	cmds, err := pipe.Exec(ctx)
+	if err != nil && err != redis.Nil {
+		l.blindUntil = time.Now().Add(i.config.LeaseTTL)
+		return // lastLook stays
+	}
+	answers := intsOf(cmds[1:])
+	if known, err := own.Int64(); err != nil || known < renewed {
+		// Redis has forgotten this node's lease, and so perhaps those of others.
+		l.blindUntil = time.Now().Add(i.config.LeaseTTL)
 	}
 	if now.Before(l.blindUntil) {
 		l.lastLook = time.Now()
@@ -166,15 +179,17 @@ func (l *liveness) judge(ctx context.Context, id string, leased, gone bool, now 
 		l.mu.Unlock()
 		return false
 	}
-	was := !p.missing.IsZero()
+	was := p.expired
 	switch {
 	case leased:
-		p.missing = time.Time{}
-	case !was:
+		p.missing, p.expired = time.Time{}, false
+	case p.missing.IsZero():
 		p.missing = now
+	default:
+		p.expired = now.Sub(p.missing) >= missingLooks*i.config.LeaseTTL/looksPerLease
 	}
 	bury := p.proved || !p.missing.IsZero() && now.Sub(p.missing) > buryAfter*i.config.LeaseTTL
-	proved, is := p.proved, !p.missing.IsZero()
+	proved, is := p.proved, p.expired
 	l.mu.Unlock()
 	if !gone && bury {
 		force := 0
