@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,6 +22,7 @@ type inbox struct {
 
 	mu   sync.Mutex
 	last ID  // the last entry that was read
+	done ID  // the last whose items were delivered
 	got  int // bytes that were read and are still in Redis
 }
 
@@ -94,10 +96,53 @@ func (x *inbox) run(ctx context.Context) {
 		for _, stream := range found {
 			for _, entry := range stream.Messages {
 				x.entry(entry)
+				x.delivered()
 			}
 		}
 	}
 }
+
+func (x *inbox) delivered() {
+	x.mu.Lock()
+	x.done = x.last
+	much := x.got > x.inc.config.MaxOutBytes/8
+	x.mu.Unlock()
+	if much {
+		x.inc.lease.hurry() // it makes room
+	}
+}
+
+// caughtUp waits until what is in the stream now has been delivered. The error
+// is Redis's, or the context's.
+func (x *inbox) caughtUp(ctx context.Context) error {
+	text, err := x.inc.control.HGet(ctx, x.inc.keys.outMeta(x.inc.id), "id").Result()
+	if err == redis.Nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	last, err := ParseID(text)
+	if err != nil {
+		return err
+	}
+	for {
+		x.mu.Lock()
+		done := x.done
+		x.mu.Unlock()
+		if !last.After(done) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(inboxPoll):
+		}
+	}
+}
+
+// inboxPoll is how often it is looked whether something was delivered.
+const inboxPoll = time.Millisecond
 
 // entry takes one entry of the stream.
 func (x *inbox) entry(m redis.XMessage) {
@@ -234,4 +279,7 @@ func (x *inbox) goOn(after ID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.last = after
+	if after.After(x.done) {
+		x.done = after
+	}
 }

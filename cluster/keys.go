@@ -14,7 +14,7 @@ import "github.com/weftsync/weft/store"
 //	{pN}:r:…    the rooms' checkpoints, see store.Redis
 //	n:{I}:lease string  node I lives
 //	n:{I}:out   stream  what owners tell I: p and n (names of the entries), b
-//	n:{I}:meta  hash    of that stream: put and got (bytes), last (name)
+//	n:{I}:meta  hash    of that stream: put and got (bytes), last (name), id (of the last)
 //	n:{I}:gone  string  I was taken for dead
 type keys struct{ prefix string }
 

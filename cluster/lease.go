@@ -14,9 +14,18 @@ type lease struct {
 	until  atomic.Int64 // until when it may speak, in time since inc.start
 	lapsed bool         // what it owned must be looked at again
 	count  atomic.Int64 // of renewals that Redis has acknowledged
+	soon   chan struct{}
 }
 
-func newLease(i *incarnation) *lease { return &lease{inc: i} }
+func newLease(i *incarnation) *lease { return &lease{inc: i, soon: make(chan struct{}, 1)} }
+
+// hurry lets the next renewal, which cuts off what was read, not wait for its time.
+func (l *lease) hurry() {
+	select {
+	case l.soon <- struct{}{}:
+	default:
+	}
+}
 
 // valid reports whether the node may speak as an owner.
 func (l *lease) valid() bool { return int64(time.Since(l.inc.start)) < l.until.Load() }
@@ -30,6 +39,7 @@ func (l *lease) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-l.soon:
 		}
 		if l.inc.buried.Load() {
 			return

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -28,6 +29,8 @@ type outbox struct {
 // outQueue is what waits for one edge; it is never empty.
 type outQueue struct {
 	items []outItem
+	full  time.Time // since when the edge's stream is, zero: it is not
+	tried time.Time // when that was found last
 }
 
 // outItem is one thing for an edge.
@@ -47,6 +50,9 @@ const (
 const (
 	maxEntry  = 1 << 20 // bytes of one entry of an edge's stream
 	maxOutbox = 64 << 20
+	// fullPause is how often a stream that is full is looked at. One that stays so
+	// for a lease's time is cut, for its node does not read it.
+	fullPause = 5 * time.Millisecond
 )
 
 func newOutbox(i *incarnation) *outbox {
@@ -153,9 +159,17 @@ func (o *outbox) run(ctx context.Context) {
 			if !o.inc.lease.wait(ctx) {
 				return
 			}
-			round := o.emit(ctx)
-			if round == nil {
-				break
+			round, full := o.emit(ctx)
+			if len(round) == 0 {
+				if !full {
+					break
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(fullPause):
+				}
+				continue
 			}
 			if o.settle(round) {
 				wait = backoff{}
@@ -182,13 +196,21 @@ func (o *outbox) giveUp() {
 	o.space.Broadcast()
 }
 
-// emit sends the first entry of every queue.
-func (o *outbox) emit(ctx context.Context) []emitting {
+// emit sends the first entry of every queue, but those that were found full just
+// now, of which it tells.
+func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 	i := o.inc
 	pipe := i.writing.Pipeline()
-	var round []emitting
 	o.mu.Lock()
 	for edge, q := range o.queues {
+		if time.Since(q.tried) < fullPause {
+			full = true
+			continue
+		}
+		enough := 0
+		if !q.full.IsZero() && time.Since(q.full) > i.config.LeaseTTL {
+			enough = 1
+		}
 		var data []byte
 		n, size := 0, 0
 		for n < len(q.items) && (n == 0 || len(data)+len(q.items[n].data) <= maxEntry) {
@@ -201,8 +223,8 @@ func (o *outbox) emit(ctx context.Context) []emitting {
 		}
 		x := emitting{edge: edge, items: n, size: size}
 		if len(data) > 0 {
-			x.cmd = o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge), i.keys.gone(edge)},
-				rand.Text(), i.config.MaxOutBytes, data)
+			x.cmd = o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge), i.keys.gone(edge), i.keys.lease(edge)},
+				rand.Text(), i.config.MaxOutBytes, data, enough)
 		}
 		round = append(round, x)
 	}
@@ -210,7 +232,7 @@ func (o *outbox) emit(ctx context.Context) []emitting {
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx) // each command has its own error
 	}
-	return round
+	return round, full
 }
 
 // settle takes what was emitted out of the queues. It reports false if
@@ -222,6 +244,7 @@ func (o *outbox) settle(round []emitting) bool {
 	well := true
 	for n := range round {
 		x := &round[n]
+		q := o.queues[x.edge]
 		if x.cmd != nil {
 			there, err := x.cmd.Int()
 			o.script.heard(err)
@@ -233,12 +256,18 @@ func (o *outbox) settle(round []emitting) bool {
 				}
 				continue
 			}
+			if there < 0 {
+				if q.tried = time.Now(); q.full.IsZero() {
+					q.full = q.tried
+				}
+				continue
+			}
+			q.full, q.tried = time.Time{}, time.Time{}
 			i.stats.emitted.Add(1)
 			if there == 0 {
 				i.stats.toDead.Add(1)
 			}
 		}
-		q := o.queues[x.edge]
 		for k := range x.items {
 			o.size -= len(q.items[k].data)
 			if then := q.items[k].then; then != nil {

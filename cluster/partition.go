@@ -138,7 +138,11 @@ func (p *partition) run() {
 	defer p.inc.ownership.ended(p)
 	defer p.tasks.Wait()
 	defer p.cancel()
-	if err := p.replay(); err != nil {
+	err := partitionSource{p}.again("it is not known what the owner before has told", p.inc.inbox.caughtUp)
+	if err == nil {
+		err = p.replay()
+	}
+	if err != nil {
 		if p.ctx.Err() == nil {
 			p.inc.log.Error("a partition cannot be loaded; another try follows", "partition", p.number, "error", err)
 		}
