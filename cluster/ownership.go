@@ -353,10 +353,13 @@ func (o *ownership) drain(ctx context.Context) error {
 			default:
 			}
 		}
-		for _, p := range list {
+		again := time.After(contendInterval) // for all that could not be handed over
+		for waiting := true; waiting && len(list) > 0; {
 			select {
-			case <-p.finished:
-			case <-time.After(contendInterval):
+			case <-list[0].finished:
+				list = list[1:]
+			case <-again:
+				waiting = false
 			case <-ctx.Done():
 				return fmt.Errorf("partitions not handed over in time: %d", len(o.list()))
 			}
