@@ -79,6 +79,9 @@ func newPartition(i *incarnation, number int, c claimed) *partition {
 		giving: make(chan string, 1), lastUse: map[string]time.Time{}, sentOff: map[string]time.Time{},
 		finished: make(chan struct{}),
 	}
+	if c.base.position != (ID{}) {
+		p.log.last = c.base.position.String() // after which the log goes on
+	}
 	p.ctx, p.cancel = context.WithCancel(i.ctx)
 	p.fold = newFold(i.config.Limits, c.base, partitionSource{p})
 	p.fold.tries = c.tries

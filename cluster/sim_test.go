@@ -27,6 +27,7 @@ type world struct {
 	owner   *node // who owns, dead or alive
 	free    bool  // the owner has released
 	cut     ID    // the place up to which it had told everything then
+	mends   int   // of the log, after Redis had lost its end
 	base    partitionCheckpoint
 	rooms   map[string]*roomCheckpoint
 	streams map[string][]bundle // by edge
@@ -66,6 +67,7 @@ type simOwner struct {
 	epoch   uint64
 	fold    *fold
 	quiet   ID       // the owner before has told everything up to here
+	mends   int      // of the log, as it knows
 	pending []bundle // to be emitted, in order
 }
 
@@ -242,6 +244,13 @@ func (w *world) ownerReads() {
 	for _, e := range w.log {
 		if !e.id.After(o.fold.position) {
 			continue
+		}
+		if o.mends != w.mends && !w.guards.noEpochCheck {
+			// The entry does not say that it comes after the one read last. It wants
+			// to mend the log, and is refused.
+			w.note("%s (epoch %d) is fenced", n.edge.inc, o.epoch)
+			n.own = nil
+			return
 		}
 		b, err := parseBatch(e.data)
 		if err != nil {
@@ -437,7 +446,7 @@ func (w *world) claim(n *node) {
 		return
 	}
 	w.epoch++
-	own := &simOwner{epoch: w.epoch, fold: w.newFold()}
+	own := &simOwner{epoch: w.epoch, fold: w.newFold(), mends: w.mends}
 	if w.free {
 		own.quiet = w.cut
 	}
@@ -555,6 +564,8 @@ func (w *world) loseTail() {
 		r.saved = r.applied
 	}
 	w.base = o.fold.checkpoint()
+	w.mends++
+	o.mends = w.mends
 	w.log = slices.DeleteFunc(w.log, func(e entry) bool { return !e.id.After(w.base.position) })
 }
 
