@@ -97,6 +97,11 @@ func (e *edge) sendLocked(p *edgePartition, s *seat, it item) {
 	if s != nil {
 		s.waiting.Add(int64(n))
 	}
+	e.queueLocked(p, it)
+}
+
+// queueLocked queues an item whose bytes are counted.
+func (e *edge) queueLocked(p *edgePartition, it item) {
 	if p.sender.idle() {
 		p.progress, p.doubts = time.Now(), 0
 	}
@@ -211,12 +216,7 @@ func (e *edge) confirmedLocked(p *edgePartition, b *bundle) {
 			}
 		}
 	}
-	e.buffered.Add(-int64(total))
-	e.space.L.Lock()
-	if e.waiters > 0 {
-		e.space.Broadcast()
-	}
-	e.space.L.Unlock()
+	e.free(total)
 }
 
 func (p *edgePartition) seat(roomID, session string) *seat {

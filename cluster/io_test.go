@@ -2,11 +2,16 @@ package cluster
 
 import (
 	"context"
-
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/room/protocol"
 )
 
 // offline is an incarnation that is not connected and runs nothing.
@@ -54,4 +59,69 @@ func TestAReaderComesBackToAPartitionThatWasFull(t *testing.T) {
 	if list, _, _ := i.readers.hot.todo(); len(list) != 1 {
 		t.Error("it is not read again")
 	}
+}
+
+// quietSocket is a socket that nobody looks at.
+type quietSocket struct{}
+
+func (quietSocket) Send(protocol.Frame)  {}
+func (quietSocket) Close(protocol.Close) {}
+
+// While Redis is away, each of many sessions has less on its way than it may, and
+// all of them together do not have more than the node may.
+func TestSessionsTogetherWaitForSpace(t *testing.T) {
+	i := offline(t)
+	i.config.MaxBufferBytes = 100_000
+	const sessions = 20
+	text := []byte(`{"type":"patch","messageId":"m","documentPatches":[{"` + strings.Repeat("k", 30_000) + `":{"_exists":true}}]}`)
+	var all sync.WaitGroup
+	done := make(chan struct{}, sessions)
+	var list []room.Session
+	for n := range sessions {
+		s, err := i.edge.connect(fmt.Sprint("room", n), room.ConnectOptions{Client: "c", Socket: quietSocket{}, Grant: room.Grant{Permission: room.ReadWrite}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, s)
+	}
+	for n := range list { // their joins arrive
+		confirmAll(i.edge, fmt.Sprint("room", n))
+	}
+	for _, s := range list {
+		all.Go(func() {
+			s.Receive(text)
+			done <- struct{}{}
+		})
+	}
+	through := 0
+	for through < sessions {
+		moved := false
+		select {
+		case <-done:
+			through++
+			moved = true
+		case <-time.After(50 * time.Millisecond): // nobody moves
+		}
+		if got := i.edge.buffered.Load(); got > 100_000 || got == 0 {
+			t.Fatalf("%d bytes are on their way after %d messages", got, through)
+		}
+		if moved {
+			continue
+		}
+		for n := range list {
+			confirmAll(i.edge, fmt.Sprint("room", n))
+		}
+	}
+	all.Wait()
+}
+
+// confirmAll appends and confirms all that waits of a room's partition.
+func confirmAll(e *edge, roomID string) {
+	p := &e.partitions[partitionOf(roomID)]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for b := p.sender.take(); b != nil; b = p.sender.take() {
+		p.sender.appended(b)
+	}
+	e.confirmedLocked(p, &bundle{confirmed: p.sender.number})
 }

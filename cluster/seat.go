@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -122,7 +123,7 @@ func (s *seat) Receive(text []byte) {
 		s.refresh(token)
 	case kind != protocol.Ignored:
 		e.inc.stats.received.Add(1)
-		s.send(item{kind: itemMessage, room: s.room, session: s.id, text: append([]byte(nil), text...)})
+		s.send(item{kind: itemMessage, room: s.room, session: s.id, text: text})
 	}
 }
 
@@ -134,33 +135,67 @@ func (s *seat) close(c protocol.Close) {
 	}
 }
 
+// send queues an item, of whose text it keeps a copy.
 func (s *seat) send(it item) {
-	s.edge.waitForSpace(s, it.size())
+	n := it.size()
+	if !s.edge.reserve(s, n) {
+		return
+	}
+	it.text = bytes.Clone(it.text)
 	s.partition.mu.Lock()
 	defer s.partition.mu.Unlock()
-	if !s.left.Load() {
-		s.edge.sendLocked(s.partition, s, it)
+	if s.left.Load() {
+		s.edge.free(n)
+		return
 	}
+	s.waiting.Add(int64(n))
+	s.edge.queueLocked(s.partition, it)
 }
 
-// waitForSpace waits until a session may have n more bytes on their way, or has left.
-func (e *edge) waitForSpace(s *seat, n int) {
-	over := func() bool {
-		mine := int(s.waiting.Load())
-		return mine > 0 && !s.left.Load() &&
-			(mine+n > e.inc.config.MaxSessionBytes || int(e.buffered.Load())+n > e.inc.config.MaxBufferBytes)
-	}
-	if !over() {
-		return
+// reserve counts n bytes as on their way, as soon as the session and the node may
+// have as much. One that has nothing else there may have any number. It reports
+// false if the session has left.
+func (e *edge) reserve(s *seat, n int) bool {
+	if e.tryReserve(s, n) {
+		return true
 	}
 	e.inc.stats.held.Add(1)
 	e.space.L.Lock()
 	defer e.space.L.Unlock()
 	e.waiters++
-	for over() {
+	defer func() { e.waiters-- }()
+	for !s.left.Load() {
+		if e.tryReserve(s, n) {
+			return true
+		}
 		e.space.Wait()
 	}
-	e.waiters--
+	return false
+}
+
+func (e *edge) tryReserve(s *seat, n int) bool {
+	if mine := int(s.waiting.Load()); mine > 0 && mine+n > e.inc.config.MaxSessionBytes {
+		return false
+	}
+	for {
+		all := e.buffered.Load()
+		if all > 0 && int(all)+n > e.inc.config.MaxBufferBytes {
+			return false
+		}
+		if e.buffered.CompareAndSwap(all, all+int64(n)) {
+			return true
+		}
+	}
+}
+
+// free counts n bytes as not on their way any more.
+func (e *edge) free(n int) {
+	e.buffered.Add(-int64(n))
+	e.space.L.Lock()
+	defer e.space.L.Unlock()
+	if e.waiters > 0 {
+		e.space.Broadcast()
+	}
 }
 
 // refresh authorizes the session with a new token and changes its grant, or
