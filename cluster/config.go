@@ -59,8 +59,9 @@ type Config struct {
 	MaxSessionBytes int
 	// MaxBufferBytes is the same for all sessions of a node. Default 64 MiB.
 	MaxBufferBytes int
-	// MaxLogBytes bounds the log of one of the 271 partitions in Redis; if an
-	// owner stalls so long that it is full, the sessions wait. Default 32 MiB.
+	// MaxLogBytes bounds the log of one of the 271 partitions in Redis, which may
+	// have one message more; if an owner stalls so long that it is full, the
+	// sessions wait. Default 32 MiB.
 	MaxLogBytes int
 	// MaxOutBytes bounds what is kept in Redis for a node that does not read it;
 	// beyond, it is dropped, and the node's sockets concerned close. Default 64 MiB.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -30,11 +31,15 @@ type inbox struct {
 type parting struct {
 	item, next, parts uint64
 	data              []byte
+	at                time.Time // of the last part
 }
 
 const (
 	maxPartings = 64        // things that come in parts at the same time
 	maxParted   = 512 << 20 // bytes of one
+	// forgetParts is after what time the rest does not come any more: its owner
+	// has died.
+	forgetParts = time.Minute
 )
 
 func newInbox(i *incarnation) *inbox { return &inbox{inc: i, parts: map[string]*parting{}} }
@@ -205,6 +210,7 @@ func (x *inbox) part(data []byte) {
 	}
 	p := x.parts[owner]
 	if n == 0 && (p == nil || p.item < item) {
+		maps.DeleteFunc(x.parts, func(_ string, p *parting) bool { return time.Since(p.at) > forgetParts })
 		if p == nil && len(x.parts) >= maxPartings {
 			x.inc.edge.missed()
 			clear(x.parts)
@@ -215,11 +221,10 @@ func (x *inbox) part(data []byte) {
 	if p == nil || p.item != item || p.next != n || len(p.data)+len(r.data) > maxParted {
 		return // it came before
 	}
-	p.data = append(p.data, r.data...)
+	p.data, p.at = append(p.data, r.data...), time.Now()
 	if p.next++; p.next == p.parts {
-		whole := p.data
-		p.data = nil
-		x.item(outBundle, whole)
+		delete(x.parts, owner) // the first part, were it told again, came in an entry before this one's
+		x.item(outBundle, p.data)
 	}
 }
 

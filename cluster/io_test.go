@@ -125,3 +125,42 @@ func confirmAll(e *edge, roomID string) {
 	}
 	e.confirmedLocked(p, &bundle{confirmed: p.sender.number})
 }
+
+// What comes in parts is put together however often it is told, and nothing of
+// owners that are gone is kept for good.
+func TestPartsArePutTogetherAndForgotten(t *testing.T) {
+	i := offline(t)
+	first := i.edge.partitions[0].number
+	parts := func(owner string, epoch uint64) (list [][]byte) {
+		o := newOutbox(i)
+		i.id = owner
+		whole := appendBundle(nil, &bundle{owner: owner, partition: first, epoch: epoch, upto: ID{1, 0}, outputs: []output{
+			{id: ID{1, 0}, room: "r", frame: protocol.NewFrame(make([]byte, 2*maxEntry))},
+		}})
+		o.put("e", outBundle, nil, whole)
+		for _, x := range o.queues["e"].items {
+			list = append(list, x.data)
+		}
+		return list
+	}
+	take := func(entry []byte) {
+		r := reader{data: entry[1:]}
+		i.inbox.item(entry[0], r.text())
+	}
+	for n := range maxPartings + 5 {
+		list := parts(fmt.Sprint("n", n), uint64(n+1))
+		if len(list) != 3 {
+			t.Fatalf("%d parts", len(list))
+		}
+		for _, part := range list {
+			take(part)
+			take(part) // again, since nobody knew whether it was there
+		}
+		if got := i.edge.partitions[first].receiver.epoch; got != uint64(n+1) {
+			t.Fatalf("after owner %d the last that was heard is %d", n, got)
+		}
+	}
+	if len(i.inbox.parts) != 0 || i.stats.gaps.Load() != 0 {
+		t.Errorf("%d are kept, %d sockets had to close", len(i.inbox.parts), i.stats.gaps.Load())
+	}
+}

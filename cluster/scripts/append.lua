@@ -1,4 +1,5 @@
--- Appends a batch to a partition's log, unless that is full.
+-- Appends a batch to a partition's log, unless that is full. The last one to go
+-- in may be more than its bound, or a large one would wait for ever among small ones.
 -- KEYS: log, meta. ARGV: batch, the log's bound in bytes.
 -- Returns the entry's id, or nothing if the log is full.
 --
@@ -6,8 +7,7 @@
 -- on after Redis has lost its last entries notices.
 local m = redis.call('HMGET', KEYS[2], 'put', 'cut', 'last')
 local put = tonumber(m[1] or '0')
-local used = put - tonumber(m[2] or '0')
-if used > 0 and used + #ARGV[1] > tonumber(ARGV[2]) then
+if put - tonumber(m[2] or '0') >= tonumber(ARGV[2]) then
   return false
 end
 local id = redis.call('XADD', KEYS[1], '*', 'p', m[3] or '', 'b', ARGV[1])
