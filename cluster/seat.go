@@ -244,15 +244,31 @@ func (s *seat) authorizeAll(token string) {
 	}
 }
 
-// askOnce survives the authorizer's panic.
-func (s *seat) askOnce(token string) (grant room.Grant, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the authorizer panicked: %T", p)
-			s.edge.inc.log.Error("an authorizer panicked", "room", s.room, "session", s.id, "panic", fmt.Sprintf("%T", p))
-		}
-	}()
+// askOnce survives an authorizer that panics, and does not wait for one that
+// does not heed its context's end: a node must be able to leave.
+func (s *seat) askOnce(token string) (room.Grant, error) {
 	ctx, cancel := context.WithTimeout(s.edge.inc.ctx, s.edge.inc.config.AuthorizeTimeout)
 	defer cancel()
-	return s.authorize(room.TokenRefresh{Context: ctx, Room: s.room, Session: s.id, Client: s.client, Token: token})
+	type answer struct {
+		grant room.Grant
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a = answer{err: fmt.Errorf("the authorizer panicked: %T", p)}
+				s.edge.inc.log.Error("an authorizer panicked", "room", s.room, "session", s.id, "panic", fmt.Sprintf("%T", p))
+			}
+			answers <- a
+		}()
+		a.grant, a.err = s.authorize(room.TokenRefresh{Context: ctx, Room: s.room, Session: s.id, Client: s.client, Token: token})
+	}()
+	select {
+	case a := <-answers:
+		return a.grant, a.err
+	case <-ctx.Done():
+		return room.Grant{}, ctx.Err()
+	}
 }
