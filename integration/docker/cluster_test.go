@@ -37,7 +37,9 @@ func newNodes(t testing.TB, r *redisServer) *nodes {
 }
 
 // key is the whole name of a key.
-func (c *nodes) key(format string, args ...any) string { return c.prefix + fmt.Sprintf(format, args...) }
+func (c *nodes) key(format string, args ...any) string {
+	return c.prefix + fmt.Sprintf(format, args...)
+}
 
 // join starts a node, which leaves when the test ends if it has not left before.
 func (c *nodes) join(name string, change func(*cluster.Config)) *cluster.Node {
