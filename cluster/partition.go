@@ -33,8 +33,9 @@ type partition struct {
 	tasks  sync.WaitGroup
 
 	building sync.WaitGroup // large diffs
-	queued   atomic.Int64   // bytes in queue
-	passed   atomic.Bool    // readers wait for space in it
+	builds   []<-chan struct{}
+	queued   atomic.Int64 // bytes in queue
+	passed   atomic.Bool  // readers wait for space in it
 	queue    chan []logEntry
 	behind   chan ID       // the last id that Redis has, which is less than was read
 	woken    chan struct{} // something is to be looked at
@@ -328,8 +329,11 @@ func (t *telling) emit() {
 	t.edges, t.order, t.diffs = nil, nil, nil
 	for n := range diffs {
 		p.building.Add(1)
+		over := make(chan struct{})
+		p.builds = append(p.builds, over)
 		p.tasks.Go(func() {
 			defer p.building.Done()
+			defer close(over)
 			p.build(&diffs[n])
 		})
 	}

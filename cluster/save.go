@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weftsync/weft/room"
@@ -49,17 +50,35 @@ func (p *partition) save() {
 			tries = append(tries, at)
 		}
 	}
-	told := p.inc.outbox.flushed()
 	outcome := make(chan saved, 1)
 	p.saving = outcome
-	p.tasks.Go(func() { outcome <- p.store(told, dirty, base, cut, tries) })
+	p.builds = slices.DeleteFunc(p.builds, isOver)
+	builds := slices.Clone(p.builds)
+	p.tasks.Go(func() { outcome <- p.store(builds, dirty, base, cut, tries) })
 }
 
-// store stores the checkpoints and trims the log.
-func (p *partition) store(told <-chan struct{}, dirty map[string]*roomCheckpoint, base partitionCheckpoint, cut int, tries []place) saved {
-	s := saved{rooms: map[string]any{}, applied: map[string]ID{}, base: base, tries: tries}
+func isOver(build <-chan struct{}) bool {
 	select {
-	case <-told:
+	case <-build:
+		return true
+	default:
+		return false
+	}
+}
+
+// store stores the checkpoints and trims the log, after the diffs that are being
+// built have been told, too.
+func (p *partition) store(builds []<-chan struct{}, dirty map[string]*roomCheckpoint, base partitionCheckpoint, cut int, tries []place) saved {
+	s := saved{rooms: map[string]any{}, applied: map[string]ID{}, base: base, tries: tries}
+	for _, build := range builds {
+		select {
+		case <-build:
+		case <-p.ctx.Done():
+			return s
+		}
+	}
+	select {
+	case <-p.inc.outbox.flushed():
 	case <-p.ctx.Done():
 		return s
 	}
@@ -163,6 +182,7 @@ func (p *partition) tryMend() error {
 	if p.saving != nil {
 		p.saved(<-p.saving)
 	}
+	p.building.Wait()
 	select {
 	case <-p.inc.outbox.flushed():
 	case <-p.ctx.Done():
