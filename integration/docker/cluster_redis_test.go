@@ -3,6 +3,8 @@ package docker
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,5 +185,39 @@ func TestClusterLeaveBesideAnAuthorizerThatHangs(t *testing.T) {
 		t.Log(err)
 	case <-time.After(10 * time.Second):
 		t.Error("it has not left")
+	}
+}
+
+// What a node had in Redis and in its process is gone when it has left.
+func TestClusterLeavesNothingBehind(t *testing.T) {
+	server := startRedis(t)
+	c := newNodes(t, server)
+	goroutines := runtime.NumGoroutine()
+	for range 3 {
+		a, b := c.join("a", nil), c.join("b", nil)
+		c.settle(a, b)
+		for i := range 50 {
+			p := c.visit(a, fmt.Sprint("room", i), "p")
+			p.enter(0)
+			p.drawn("k")
+		}
+		for _, n := range []*cluster.Node{a, b} {
+			if err := c.leave(n); err != nil {
+				t.Error(err)
+			}
+		}
+		c.gossip = nil
+	}
+	left := 0
+	waitFor(t, "goroutines to end", func() bool {
+		left = runtime.NumGoroutine() - goroutines
+		return left <= 5 // of the test's own connection
+	})
+	iter := c.db.Scan(t.Context(), 0, c.key("n:*"), 1000).Iterator()
+	for iter.Next(t.Context()) {
+		ttl, err := c.db.PTTL(t.Context(), iter.Val()).Result()
+		if err != nil || ttl < 0 || !strings.HasSuffix(iter.Val(), ":gone") {
+			t.Errorf("%s is left, for %v, %v", iter.Val(), ttl, err)
+		}
 	}
 }
