@@ -140,9 +140,15 @@ func (e *edge) ask(ctx context.Context, it item) (*reply, error) {
 	if e.closed.Load() {
 		return nil, ErrLeft
 	}
+	if int(e.buffered.Load()) > e.inc.config.MaxBufferBytes {
+		return nil, ErrOverloaded
+	}
 	e.send(partitionOf(it.room), it)
 	select {
 	case r := <-answer:
+		if r == nil {
+			return nil, ErrNoAnswer
+		}
 		return r, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -340,6 +346,14 @@ func (e *edge) closeSockets(c protocol.Close) {
 func (e *edge) missed() {
 	e.inc.stats.gaps.Add(1)
 	e.closeSockets(closeMissed)
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	for _, answer := range e.asks { // it may be what got lost
+		select {
+		case answer <- nil:
+		default: // it is answered
+		}
+	}
 }
 
 // closeAll closes all sockets at once and takes no more.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -162,5 +163,28 @@ func TestPartsArePutTogetherAndForgotten(t *testing.T) {
 	}
 	if len(i.inbox.parts) != 0 || i.stats.gaps.Load() != 0 {
 		t.Errorf("%d are kept, %d sockets had to close", len(i.inbox.parts), i.stats.gaps.Load())
+	}
+}
+
+// A question whose answer may have been in what got lost is not waited for.
+func TestAQuestionWhoseAnswerGotLostEnds(t *testing.T) {
+	i := offline(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := i.edge.ask(t.Context(), item{kind: itemSessions, room: "r"})
+		done <- err
+	}()
+	for asked := false; !asked; {
+		i.edge.asking.Lock()
+		asked = len(i.edge.asks) == 1
+		i.edge.asking.Unlock()
+	}
+	i.edge.missed()
+	if err := <-done; !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("%v", err)
+	}
+	i.config.MaxBufferBytes = 10 // the question itself waits already
+	if _, err := i.edge.ask(t.Context(), item{kind: itemSessions, room: "r"}); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("%v", err)
 	}
 }

@@ -35,6 +35,9 @@ var (
 	ErrLeft = fmt.Errorf("the node has left the cluster: %w", room.ErrClosed)
 	// ErrOverloaded: the node buffers as much as it may; Redis is slow, or away.
 	ErrOverloaded error = overloaded{}
+	// ErrNoAnswer: what another node has answered got lost. What was asked of it
+	// may have been done, and may be asked again.
+	ErrNoAnswer = errors.New("the answer of another node got lost; ask again")
 )
 
 type overloaded struct{}
@@ -112,7 +115,7 @@ func (n *Node) Connect(ctx context.Context, roomID string, o room.ConnectOptions
 }
 
 // Sessions lists the sessions of a room, on all nodes, sorted by their ids. The
-// error is the context's or [ErrLeft].
+// errors are the context's, [ErrLeft], [ErrOverloaded] and [ErrNoAnswer].
 func (n *Node) Sessions(ctx context.Context, roomID string) ([]room.SessionInfo, error) {
 	r, err := n.life.Load().edge.ask(ctx, item{kind: itemSessions, room: roomID})
 	if err != nil {
@@ -123,7 +126,7 @@ func (n *Node) Sessions(ctx context.Context, roomID string) ([]room.SessionInfo,
 
 // SetPermission changes what a session may do, whichever node it is connected
 // to, and returns when that holds. The errors are [room.ErrNoSession], the
-// context's, and [ErrLeft].
+// context's, [ErrLeft], [ErrOverloaded] and [ErrNoAnswer].
 func (n *Node) SetPermission(ctx context.Context, roomID, session string, p room.Permission) error {
 	return n.change(ctx, item{kind: itemRegrant, room: roomID, session: session, grant: room.Grant{Permission: p}})
 }
