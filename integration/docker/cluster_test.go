@@ -74,16 +74,23 @@ func (c *nodes) leave(n *cluster.Node) error {
 	return n.Leave(ctx, protocol.CloseRestart)
 }
 
-// settle waits until each of the nodes owns something, and together all.
+// settle waits until each of the nodes owns something, together they own all,
+// and nothing has been handed over for a while.
 func (c *nodes) settle(list ...*cluster.Node) {
 	c.Helper()
+	var before string
+	since := time.Now()
 	waitFor(c, "the nodes to share the partitions", func() bool {
-		sum, none := 0, false
+		sum, none, now := 0, false, ""
 		for _, n := range list {
 			owned := n.Stats().OwnedPartitions
 			sum, none = sum+owned, none || owned == 0
+			now += fmt.Sprint(owned, " ")
 		}
-		return sum == 271 && !none
+		if now != before {
+			before, since = now, time.Now()
+		}
+		return sum == 271 && !none && time.Since(since) > time.Second
 	})
 }
 
