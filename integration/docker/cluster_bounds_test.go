@@ -138,23 +138,24 @@ func testUnreadStream(c *nodes) {
 	other.point("x")
 	<-blocked
 	long := strings.Repeat("x", 1000)
-	for i := range 1000 {
+	for i := range 3000 {
 		writer.say(fmt.Sprintf(`{"type":"patch","messageId":"m%d","documentPatches":[{"k%d":{"_exists":true,"x":%q}}]}`, i, i, long))
 	}
-	writer.gets(`"messageId":"m999"`) // whom the node that does not read is no matter of
+	writer.gets(`"messageId":"m2999"`) // whom the node that does not read is no matter of
 	waitFor(c, "all that is told to be in the stream, or cut off", func() bool {
 		meta, err := c.db.HMGet(c.Context(), c.key("n:{%s}:meta", b.Stats().Node), "put").Result()
 		put, _ := strconv.Atoi(fmt.Sprint(meta[0]))
-		return err == nil && put > 1_000_000
+		return err == nil && put > 3_000_000
 	})
+	// One entry goes in whatever it has, and that is at most 1 MiB.
 	memory, err := c.db.MemoryUsage(c.Context(), c.key("n:{%s}:out", b.Stats().Node)).Result()
-	if err != nil || memory > 600<<10 {
+	if err != nil || memory > 1400<<10 {
 		c.Errorf("the stream takes %d bytes, %v", memory, err)
 	}
 	close(let)
 	reader.isClosed(1013)
 	writer.isOpen()
-	if got := len(c.document(b, roomID)); got != 1000 {
-		c.Errorf("%d keys of 1000", got)
+	if got := len(c.document(b, roomID)); got != 3000 {
+		c.Errorf("%d keys of 3000", got)
 	}
 }
