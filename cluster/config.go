@@ -63,7 +63,8 @@ type Config struct {
 	// have one message more; if an owner stalls so long that it is full, the
 	// sessions wait. Default 32 MiB.
 	MaxLogBytes int
-	// MaxOutBytes bounds what is kept in Redis for a node that does not read it;
+	// MaxOutBytes bounds what is kept in Redis for a node that does not read it, but
+	// for one entry of up to 1 MiB;
 	// beyond, it is dropped, and the node's sockets concerned close. Default 64 MiB.
 	MaxOutBytes int
 
