@@ -17,6 +17,7 @@ import (
 // missing one is noticed, whyever it is missing.
 type inbox struct {
 	inc   *incarnation
+	bell  *bell               // wakes it for the end
 	parts map[string]*parting // by owner
 
 	name string // of the last entry that was read
@@ -42,7 +43,9 @@ const (
 	forgetParts = time.Minute
 )
 
-func newInbox(i *incarnation) *inbox { return &inbox{inc: i, parts: map[string]*parting{}} }
+func newInbox(i *incarnation) *inbox {
+	return &inbox{inc: i, bell: newBell(i, "in"), parts: map[string]*parting{}}
+}
 
 // open makes the stream, whose chain begins with a name that nobody else has.
 func (x *inbox) open(ctx context.Context) error {
@@ -87,7 +90,7 @@ func (x *inbox) run(ctx context.Context) {
 			x.mu.Lock()
 			last := x.last
 			x.mu.Unlock()
-			found, err = xread(ctx, i.reading, maxBlock, []string{i.keys.out(i.id)}, last.String())
+			found, err = x.bell.read(ctx, i.reading, []string{i.keys.out(i.id)}, []string{last.String()})
 		}
 		if err != nil {
 			if ctx.Err() == nil {

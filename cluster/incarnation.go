@@ -132,7 +132,10 @@ func (i *incarnation) abandon() {
 func (i *incarnation) stop() {
 	i.cancel()
 	i.readers.wake()
+	i.inbox.bell.ring()
 	i.tasks.Wait()
+	i.readers.hush()
+	i.inbox.bell.hush()
 	if i.gossip != nil {
 		if err := i.gossip.close(); err != nil {
 			i.log.Warn("the gossip did not close in order", "error", err)

@@ -16,6 +16,7 @@ import "github.com/weftsync/weft/store"
 //	n:{I}:out   stream  what owners tell I: p and n (names of the entries), b
 //	n:{I}:meta  hash    of that stream: put and got (bytes), last (name), id (of the last)
 //	n:{I}:gone  string  I was taken for dead
+//	n:{I}:hot, cold, in  streams that make I's blocking reads return
 type keys struct{ prefix string }
 
 func (k keys) partition(n int, what string) string { return store.PartitionKey(k.prefix, n, what) }

@@ -34,8 +34,8 @@ const coolAfter = 3 * time.Second
 
 func newReaders(i *incarnation) *readers {
 	r := &readers{inc: i, reading: map[*partition]*reading{}}
-	if client, ok := i.reading.(*redis.Client); ok {
-		r.hot, r.cold = newLogReader(r, client), newLogReader(r, client)
+	if _, ok := i.reading.(*redis.Client); ok {
+		r.hot, r.cold = newLogReader(r, newBell(i, "hot")), newLogReader(r, newBell(i, "cold"))
 	}
 	return r
 }
@@ -90,117 +90,82 @@ func (r *readers) wake() {
 	}
 }
 
+// hush is for after the readers have ended.
+func (r *readers) hush() {
+	if r.hot != nil {
+		r.hot.bell.hush()
+		r.cold.bell.hush()
+	}
+}
+
 // logReader reads the logs of some partitions by one blocking command at a time.
 type logReader struct {
 	readers *readers
 	inc     *incarnation
-	client  *redis.Client // nil: of a Redis Cluster
+	bell    *bell         // nil in a Redis Cluster
 	only    *partition    // in a Redis Cluster
-	kicked  chan struct{}
-
-	mu   sync.Mutex
-	conn int64 // number of the connection that blocks; 0: none does
+	kicked  chan struct{} // there is something to read again
 }
 
-func newLogReader(r *readers, client *redis.Client) *logReader {
-	return &logReader{readers: r, inc: r.inc, client: client, kicked: make(chan struct{}, 1)}
+func newLogReader(r *readers, b *bell) *logReader {
+	return &logReader{readers: r, inc: r.inc, bell: b, kicked: make(chan struct{}, 1)}
 }
 
-// interrupt makes a blocking read return, so that the next one is of the
-// partitions as they are now. If that fails it returns by itself within a second.
+// interrupt makes the reader look at what it is to read.
 func (r *logReader) interrupt() {
+	if r.bell != nil {
+		r.bell.ring()
+		return
+	}
 	select {
 	case r.kicked <- struct{}{}:
 	default:
 	}
-	r.mu.Lock()
-	conn := r.conn
-	r.mu.Unlock()
-	if conn == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
-	defer cancel()
-	for range unblockTries {
-		n, err := r.inc.control.(*redis.Client).ClientUnblock(ctx, conn).Result()
-		if err != nil || n == 1 || len(r.kicked) == 0 {
-			return
-		}
-		time.Sleep(time.Millisecond) // the read may be on its way to Redis, where it will block
-	}
 }
-
-// unblockTries is how often a read is looked for that is about to block.
-const unblockTries = 5
 
 // run reads until the context ends.
 func (r *logReader) run(ctx context.Context) {
 	wait := backoff{}
 	sure := true // that the logs are those that were read before
 	for ctx.Err() == nil {
-		err := r.session(ctx, &sure)
-		if ctx.Err() != nil {
-			return
-		}
-		sure = false
-		r.inc.trouble.note("the log cannot be read", err)
-		wait.wait(ctx)
-	}
-}
-
-// session reads on one connection until that fails.
-func (r *logReader) session(ctx context.Context, sure *bool) error {
-	var on processor = r.inc.reading
-	conn := int64(0)
-	if r.client != nil {
-		c := r.client.Conn()
-		defer c.Close()
-		on = c
 		var err error
-		if conn, err = c.ClientID(ctx).Result(); err != nil {
-			conn = 0 // not all that speak Redis know it; then reads take their time to be interrupted
-			if err := c.Ping(ctx).Err(); err != nil {
-				return err
-			}
+		if !sure { // before what is read by whom changes
+			err = r.check(ctx)
 		}
-	}
-	defer r.blocks(0)
-	for ctx.Err() == nil {
-		if !*sure { // before what is read by whom changes
-			if err := r.check(ctx); err != nil {
-				return err
-			}
-			*sure = true
+		if err == nil {
+			sure = true
+			err = r.read(ctx)
 		}
-		list, streams, ids := r.todo()
-		if len(list) == 0 {
-			select {
-			case <-ctx.Done():
-			case <-r.kicked:
-			}
+		if err != nil && ctx.Err() == nil {
+			sure = false
+			r.inc.trouble.note("the log cannot be read", err)
+			wait.wait(ctx)
 			continue
 		}
-		r.blocks(conn)
-		select {
-		case <-r.kicked: // what is to be read has changed in between
-			r.blocks(0)
-			continue
-		default:
-		}
-		found, err := xread(ctx, on, maxBlock, streams, ids...)
-		r.blocks(0)
-		if err != nil {
-			return err
-		}
-		r.give(list, streams, found)
+		wait = backoff{}
 	}
-	return ctx.Err()
 }
 
-func (r *logReader) blocks(conn int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.conn = conn
+// read reads once, or waits until there is something to read.
+func (r *logReader) read(ctx context.Context) error {
+	if r.bell != nil {
+		r.bell.reset()
+		list, streams, ids := r.todo()
+		found, err := r.bell.read(ctx, r.inc.reading, streams, ids)
+		r.give(list, streams, found)
+		return err
+	}
+	list, streams, ids := r.todo()
+	if len(list) == 0 {
+		select {
+		case <-ctx.Done():
+		case <-r.kicked:
+		}
+		return nil
+	}
+	found, err := xread(ctx, r.inc.reading, maxBlock, streams, ids...)
+	r.give(list, streams, found)
+	return err
 }
 
 // todo lists the partitions that this reader is to read, but those that have

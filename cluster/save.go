@@ -88,6 +88,10 @@ func (p *partition) store(builds []<-chan struct{}, dirty map[string]*roomCheckp
 		}
 	}
 	err := p.trim(base, cut, tries)
+	if isBehind(err) {
+		p.compare(ID{})
+		return s
+	}
 	if err != nil && p.ctx.Err() == nil && !store.IsFenced(err) {
 		p.inc.trouble.note("a log cannot be trimmed", err)
 	}

@@ -20,8 +20,8 @@ var (
 	renewScript  = plainScript("renew")
 	buryScript   = plainScript("bury")
 
-	releaseScript = fencedScript("release")
-	trimScript    = fencedScript("trim")
+	releaseScript = fencedScript("behind", "release")
+	trimScript    = fencedScript("behind", "trim")
 	mendScript    = fencedScript("mend")
 	brokeScript   = fencedScript("broke")
 )
@@ -34,8 +34,19 @@ func scriptText(name string) string {
 	return string(text)
 }
 
-func plainScript(name string) *redis.Script  { return redis.NewScript(scriptText(name)) }
-func fencedScript(name string) *redis.Script { return store.FencedScript(scriptText(name)) }
+func plainScript(name string) *redis.Script { return redis.NewScript(scriptText(name)) }
+
+func fencedScript(names ...string) *redis.Script {
+	text := ""
+	for _, name := range names {
+		text += scriptText(name)
+	}
+	return store.FencedScript(text)
+}
+
+// isBehind reports whether a script was refused because Redis has lost the end
+// of a log.
+func isBehind(err error) bool { return err != nil && redis.HasErrorPrefix(err, "BEHIND") }
 
 // pipelined is a script as one command of a pipeline: by its hash, or by its
 // text where Redis does not know the hash any more.
