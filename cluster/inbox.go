@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"sync"
@@ -194,8 +193,9 @@ func (x *inbox) item(kind byte, data []byte) {
 		}
 		x.inc.edge.hear(&b)
 	case outReleased:
-		if n, size := binary.Uvarint(data); size > 0 && n < partitions {
-			x.inc.ownership.offer(int(n))
+		r := reader{data: data}
+		if n, epoch := r.uint(), r.uint(); r.err == nil && n < partitions {
+			x.inc.ownership.offer(int(n), epoch)
 		}
 	case outPart:
 		x.part(data)

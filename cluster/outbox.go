@@ -43,7 +43,7 @@ type outItem struct {
 // What an entry of an edge's stream consists of: a kind, a length, and data.
 const (
 	outBundle   = 1 // of outputs
-	outReleased = 2 // a partition is given to the edge's node: its number
+	outReleased = 2 // a partition is given to the edge's node: number, epoch
 	outPart     = 3 // of a larger bundle: owner, item, part, number of parts, data
 )
 

@@ -25,6 +25,7 @@ type partition struct {
 	epoch  uint64
 	log    *logState
 	fold   *fold
+	heard  bool // this node has heard all that the owner before has told it
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -71,11 +72,14 @@ type claimed struct {
 	base  partitionCheckpoint
 	quiet ID
 	tries map[place]int
+	// offered says that the owner before has told this node of the release, and
+	// before that, by the same way, of everything else.
+	offered bool
 }
 
 func newPartition(i *incarnation, number int, c claimed) *partition {
 	p := &partition{
-		inc: i, number: number, epoch: c.epoch, log: &logState{quiet: c.quiet},
+		inc: i, number: number, epoch: c.epoch, log: &logState{quiet: c.quiet}, heard: c.offered,
 		queue: make(chan []logEntry, maxQueue), behind: make(chan ID, 1), woken: make(chan struct{}, 1),
 		giving: make(chan string, 1), lastUse: map[string]time.Time{}, sentOff: map[string]time.Time{},
 		finished: make(chan struct{}),
@@ -142,11 +146,7 @@ func (p *partition) run() {
 	defer p.inc.ownership.ended(p)
 	defer p.tasks.Wait()
 	defer p.cancel()
-	err := partitionSource{p}.again("it is not known what the owner before has told", p.inc.inbox.caughtUp)
-	if err == nil {
-		err = p.replay()
-	}
-	if err != nil {
+	if err := p.load(); err != nil {
 		if p.ctx.Err() == nil {
 			p.inc.log.Error("a partition cannot be loaded; another try follows", "partition", p.number, "error", err)
 		}
@@ -158,6 +158,8 @@ func (p *partition) run() {
 	tick := time.NewTimer(rand.N(interval)) // so that not all partitions are saved at once
 	defer tick.Stop()
 	p.sendOff()
+	var to string            // to whom to hand over
+	var turn chan<- struct{} // nil: to nobody
 	for {
 		select {
 		case <-p.ctx.Done():
@@ -177,12 +179,28 @@ func (p *partition) run() {
 			p.save()
 		case s := <-p.saving:
 			p.saved(s)
-		case to := <-p.giving:
-			if p.handOver(to) {
+		case to = <-p.giving:
+			turn = p.inc.ownership.handing
+		case turn <- struct{}{}:
+			over := p.handOver(to)
+			turn = nil
+			<-p.inc.ownership.handing
+			if over {
 				return
 			}
 		}
 	}
+}
+
+// load computes the rooms as the log has them now.
+func (p *partition) load() error {
+	if !p.heard {
+		err := partitionSource{p}.again("it is not known what the owner before has told", p.inc.inbox.caughtUp)
+		if err != nil {
+			return err
+		}
+	}
+	return p.replay()
 }
 
 // drain takes what else is in the queue.
