@@ -7,8 +7,9 @@ import (
 )
 
 // lease is how a node shows in Redis that it lives. While it cannot, it must
-// stop to speak as an owner before others may think that it is dead: after 0.8
-// of the lease.
+// stop to speak as an owner before others may think that it is dead. It stops
+// after 0.8 of the lease; the key ends after 0.9; and with the time in which the
+// others make sure that it is missing they own after little more than the whole.
 type lease struct {
 	inc    *incarnation
 	until  atomic.Int64 // until when it may speak, in time since inc.start
@@ -65,7 +66,7 @@ func (l *lease) renew(ctx context.Context) error {
 	k := i.keys
 	alive, err := renewScript.Run(ctx, i.control,
 		[]string{k.lease(i.id), k.gone(i.id), k.out(i.id), k.outMeta(i.id)},
-		i.config.LeaseTTL.Milliseconds(), next, got, rememberGone, l.count.Load()+1).Int()
+		(i.config.LeaseTTL * 9 / 10).Milliseconds(), next, got, rememberGone, l.count.Load()+1).Int()
 	if err != nil {
 		return err
 	}
