@@ -29,7 +29,7 @@ type client struct {
 
 	mu     sync.Mutex
 	sent   int
-	asked  map[int]time.Time // for when what has no ack was planned
+	asked  map[int]time.Time // since when what has no ack waits
 	waited []wait
 }
 
@@ -146,12 +146,12 @@ const (
 )
 
 // write sends one patch of this client's own component.
-func (c *client) write(what sending, planned time.Time) error {
+func (c *client) write(what sending, from time.Time) error {
 	c.mu.Lock()
 	c.sent++
 	n := c.sent
 	if what == documentPatch {
-		c.asked[n] = planned
+		c.asked[n] = from
 	}
 	c.mu.Unlock()
 	text := fmt.Appendf(nil, `{"type":"patch","messageId":"%d",%q:[{"block/%s":{"_exists":true,"x":%d,"y":%d,"who":%q}}]}`,
@@ -169,12 +169,18 @@ func writeAll(ctx context.Context, list []*client, what sending, every time.Dura
 		all.Go(func() {
 			next := time.Now().Add(rand.N(every))
 			for {
-				select {
-				case <-ctx.Done():
+				from := next // if writing the one before took longer than it may
+				if ahead := time.Until(next); ahead > 0 {
+					select {
+					case <-ctx.Done():
+						return
+					case <-time.After(ahead):
+					}
+					from = time.Now() // a timer may be late by a millisecond, which is nobody's wait
+				} else if ctx.Err() != nil {
 					return
-				case <-time.After(time.Until(next)):
 				}
-				if c.write(what, next) != nil {
+				if c.write(what, from) != nil {
 					return // its node was stopped
 				}
 				total.Add(1)

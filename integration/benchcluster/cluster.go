@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,31 +191,6 @@ func (b *bench) redisUse(ctx context.Context) (u redisUse, err error) {
 	}
 	u.keys, u.at, u.commands = size.Val(), time.Now(), commands.Val()["Commandstats"]
 	return u, nil
-}
-
-// cpuOf is the user and system time of a process so far; 0 where it cannot be told.
-func cpuOf(pid int) time.Duration {
-	const ticksPerSecond = 100 // the unit of CPU times in /proc
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, _ := strconv.Atoi(fields[11]) // the kernel writes numbers
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * time.Second / ticksPerSecond
-}
-
-// rssOf is a process's resident memory in bytes; 0 where it cannot be told.
-func rssOf(pid int) float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	var kib float64
-	_, _ = fmt.Sscan(rest, &kib)
-	return kib * 1024
 }
 
 // seat is where a client is to be.

@@ -5,8 +5,8 @@
 //	make bench-cluster
 //	go run ./benchcluster --weft ../bin/weft --only latency,takeover --rounds 1
 //
-// The clients are in this process (client.go). They time a patch from the moment for which it was
-// planned to its ack. Every round gives a distribution; the table has the medians of the rounds' p50
+// The clients are in this process (client.go). They time a patch from the moment in which it was to
+// be written to its ack. Every round gives a distribution; the table has the medians of the rounds' p50
 // and p99, and the maximum of all. Nothing here fails because it is slow.
 package main
 
@@ -108,6 +108,9 @@ func parse(args []string) (o options, err error) {
 	return o, nil
 }
 
+// noisy is how many cores' worth of other work makes numbers doubtful.
+const noisy = 0.15
+
 // idleTimeout is short, so that one need not wait for rooms to be let go. Rooms with clients stay.
 const idleTimeout = 2 * time.Second
 
@@ -143,11 +146,16 @@ func run(ctx context.Context, args []string) error {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), p.name) {
 			continue
 		}
-		began := time.Now()
+		began, busyBefore, ownBefore := time.Now(), busy(), b.own()
 		if err := p.do(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		fmt.Fprintf(os.Stderr, "%s: measured in %v\n", p.name, time.Since(began).Round(time.Second))
+		took := time.Since(began)
+		others := max(0, (busy()-busyBefore-(b.own()-ownBefore)).Seconds()/took.Seconds())
+		fmt.Fprintf(os.Stderr, "%s: measured in %v; other programs used %.2f cores\n", p.name, took.Round(time.Second), others)
+		if others > noisy {
+			b.table.note("%s: other programs used %.2f cores: doubtful numbers", p.name, others)
+		}
 	}
 	version, _ := b.redis.InfoMap(ctx, "server").Result()
 	b.table.write(os.Stdout, o, version["Server"]["redis_version"], load)
