@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/weftsync/weft/store"
@@ -17,7 +18,30 @@ func (o *ownership) offer(n int, epoch uint64) {
 	o.mu.Lock()
 	o.offered[n] = epoch
 	o.mu.Unlock()
-	o.wakeUp()
+	select {
+	case o.offers <- struct{}{}:
+	default:
+	}
+}
+
+// takeOffers claims what was released to this node. What it does not get, the
+// ring will give to somebody.
+func (o *ownership) takeOffers(ctx context.Context) {
+	var chances []chance
+	o.mu.Lock()
+	for n, epoch := range o.offered {
+		if o.owned[n] == nil && !o.leaving {
+			chances = append(chances, chance{partition: n, seen: strconv.FormatUint(epoch, 10), offered: true})
+		}
+	}
+	clear(o.offered)
+	o.mu.Unlock()
+	if !o.inc.lease.valid() {
+		return
+	}
+	if err := o.claim(ctx, chances); err != nil && ctx.Err() == nil {
+		o.inc.trouble.note("partitions cannot be claimed", err)
+	}
 }
 
 // alone reports whether there is nobody to hand over to.

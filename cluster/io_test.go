@@ -127,7 +127,7 @@ func TestSessionsTogetherWaitForSpace(t *testing.T) {
 			moved = true
 		case <-time.After(50 * time.Millisecond): // nobody moves
 		}
-		if got := i.edge.buffered.Load(); got > 100_000 || got == 0 {
+		if got := i.edge.buffered.Load(); got > 100_000 || got == 0 && through < sessions && !moved {
 			t.Fatalf("%d bytes are on their way after %d messages", got, through)
 		}
 		if moved {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -13,8 +12,9 @@ import (
 // ring gives it and nobody owns, and hands over those that the ring gives to
 // another. The ring says who should own, Redis says who does.
 type ownership struct {
-	inc   *incarnation
-	woken chan struct{}
+	inc    *incarnation
+	woken  chan struct{}
+	offers chan struct{} // there are some
 	// These bound what a node does at the same time: saving rooms, and building
 	// large diffs.
 	savers, builders chan struct{}
@@ -34,7 +34,7 @@ type ownership struct {
 
 func newOwnership(i *incarnation) *ownership {
 	return &ownership{
-		inc: i, woken: make(chan struct{}, 1), savers: make(chan struct{}, savesAtOnce),
+		inc: i, woken: make(chan struct{}, 1), offers: make(chan struct{}, 1), savers: make(chan struct{}, savesAtOnce),
 		builders: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		handing:  make(chan struct{}, handsAtOnce),
 		owned:    map[int]*partition{}, offered: map[int]uint64{},
@@ -92,6 +92,9 @@ func (o *ownership) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-o.offers:
+			o.takeOffers(ctx)
+			continue
 		case <-o.woken:
 		case <-tick.C:
 		case <-o.inc.gossip.changed():
@@ -138,17 +141,13 @@ func (o *ownership) contend(ctx context.Context) {
 		return
 	}
 	var wanted, others []int
-	var chances []chance
 	o.mu.Lock()
 	o.rounds++
 	settled := time.Since(o.since) >= ringSettles
 	for n := range partitions {
 		should := s.owner(n)
 		p := o.owned[n]
-		epoch, offered := o.offered[n]
 		switch {
-		case p == nil && !o.leaving && offered:
-			chances = append(chances, chance{partition: n, seen: strconv.FormatUint(epoch, 10), offered: true})
 		case p == nil && !o.leaving && should == o.inc.id:
 			wanted = append(wanted, n)
 		case p == nil && !o.leaving && o.rounds%strayRounds == 0:
@@ -160,11 +159,10 @@ func (o *ownership) contend(ctx context.Context) {
 			}
 		}
 	}
-	clear(o.offered)
 	o.mu.Unlock()
-	found, err := o.look(ctx, wanted, others)
+	chances, err := o.look(ctx, wanted, others)
 	if err == nil {
-		err = o.claim(ctx, append(chances, found...))
+		err = o.claim(ctx, chances)
 	}
 	if err != nil && ctx.Err() == nil {
 		o.inc.trouble.note("partitions cannot be claimed", err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 )
 
 // readers read the logs of the partitions that this node owns. Two commands
@@ -105,10 +106,19 @@ type logReader struct {
 	bell    *bell         // nil in a Redis Cluster
 	only    *partition    // in a Redis Cluster
 	kicked  chan struct{} // there is something to read again
+	pace    *rate.Limiter
 }
 
+// A read of many logs costs Redis about a microsecond for each. Under load, some
+// milliseconds' entries are therefore read at once; the first ones are not kept
+// waiting.
+const (
+	readsPerSecond = 300
+	readsAtOnce    = 30
+)
+
 func newLogReader(r *readers, b *bell) *logReader {
-	return &logReader{readers: r, inc: r.inc, bell: b, kicked: make(chan struct{}, 1)}
+	return &logReader{readers: r, inc: r.inc, bell: b, kicked: make(chan struct{}, 1), pace: rate.NewLimiter(readsPerSecond, readsAtOnce)}
 }
 
 // interrupt makes the reader look at what it is to read.
@@ -149,6 +159,9 @@ func (r *logReader) run(ctx context.Context) {
 // read reads once, or waits until there is something to read.
 func (r *logReader) read(ctx context.Context) error {
 	if r.bell != nil {
+		if err := r.pace.Wait(ctx); err != nil {
+			return err
+		}
 		r.bell.reset()
 		list, streams, ids := r.todo()
 		found, err := r.bell.read(ctx, r.inc.reading, streams, ids)
