@@ -40,8 +40,7 @@ type client struct {
 	// Fixed after construction.
 	id, room string
 	targets  []Target
-	home     int // in targets: which is tried first
-	step     int // to the next one if one does not answer
+	home     int // in targets: which is tried first, then the next ones
 	start    time.Time
 	every    time.Duration
 	pad      rawJSON
@@ -63,9 +62,9 @@ type client struct {
 	changed   chan struct{} // closed and replaced whenever one of the above changes
 }
 
-func newClient(id, room string, targets []Target, home, step int, start time.Time, every time.Duration, pad int) *client {
+func newClient(id, room string, targets []Target, home int, start time.Time, every time.Duration, pad int) *client {
 	return &client{
-		id: id, room: room, targets: targets, home: home, at: home, step: step, start: start, every: every,
+		id: id, room: room, targets: targets, home: home, at: home, start: start, every: every,
 		pad:      mustMarshal(strings.Repeat("p", pad)),
 		inFlight: map[string][]Patch{}, document: Patch{}, changed: make(chan struct{}),
 	}
@@ -90,7 +89,7 @@ func (c *client) stay(ctx context.Context) {
 			c.closed(ctx, err)
 			c.at = c.home
 		} else {
-			c.at = (c.at + c.step) % len(c.targets)
+			c.at = (c.at + 1) % len(c.targets)
 		}
 		select {
 		case <-ctx.Done():

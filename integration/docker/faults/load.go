@@ -38,12 +38,7 @@ func StartLoad(c LoadConfig) *Load {
 	every := time.Second * time.Duration(c.Rooms*c.ClientsPerRoom) / time.Duration(c.PatchesPerSecond)
 	for i := range c.Rooms {
 		for j := range c.ClientsPerRoom {
-			// Nor do all of a room go on to the same when theirs is away.
-			n, step := len(c.Targets), 1
-			if j%2 == 1 {
-				step = max(1, n-1)
-			}
-			l.clients = append(l.clients, newClient(fmt.Sprintf("c%d.%d", i, j), RoomName(c.RoomPrefix, i), c.Targets, (i+j)%n, step, l.start, every, c.Pad))
+			l.clients = append(l.clients, newClient(fmt.Sprintf("c%d.%d", i, j), RoomName(c.RoomPrefix, i), c.Targets, (i+j)%len(c.Targets), l.start, every, c.Pad))
 		}
 	}
 	for i, c := range l.clients {
