@@ -17,8 +17,9 @@
 //
 // Who owns what: lease.go shows that this node lives, hint.go, membership.go and
 // liveness.go see that others do, ring.go says who should own which partition, and
-// ownership.go claims and hands over. save.go checkpoints rooms and trims the
-// log. incarnation.go is all of this for one life of a node, and node.go begins
+// ownership.go decides by them, claim.go claims and handover.go hands over. save.go
+// checkpoints rooms and trims the log; source.go reads both back; broken.go is for
+// messages that break the engine. incarnation.go is all of this for one life of a node, and node.go begins
 // another when the others took it for dead.
 //
 // What decides has neither I/O nor time: [sender], [fold] and [receiver] are state

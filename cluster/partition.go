@@ -2,11 +2,8 @@ package cluster
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -421,66 +418,4 @@ func (p *partition) fencedRun(ctx context.Context, script *redis.Script, keys []
 		p.fence()
 	}
 	return err
-}
-
-// partitionSource is where the fold reads.
-type partitionSource struct{ p *partition }
-
-// again does something until Redis answers, or the partition is over.
-func (s partitionSource) again(what string, do func(context.Context) error) error {
-	for {
-		err := do(s.p.ctx)
-		if err == nil || errors.Is(err, errUnreadable) || s.p.ctx.Err() != nil {
-			return err
-		}
-		s.p.inc.trouble.note(what, err)
-		select {
-		case <-s.p.ctx.Done():
-			return s.p.ctx.Err()
-		case <-time.After(retryPause):
-		}
-	}
-}
-
-var errUnreadable = errors.New("unreadable checkpoint")
-
-func (s partitionSource) live() (rooms []string) {
-	_ = s.again("rooms cannot be listed", func(ctx context.Context) (err error) {
-		rooms, err = s.p.inc.store.Live(ctx, s.p.number)
-		return err
-	})
-	slices.Sort(rooms)
-	return rooms
-}
-
-func (s partitionSource) history(base, upto ID, yield func(ID, *batch)) {
-	for after := base; upto.After(after); {
-		var list []redis.XMessage
-		err := s.again("the log cannot be read", func(ctx context.Context) (err error) {
-			list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto.String(), replayCount).Result()
-			return err
-		})
-		if err != nil || len(list) == 0 {
-			return
-		}
-		for _, e := range logEntries(list) {
-			after = e.id
-			if b, err := parseBatch(e.data); err == nil {
-				yield(e.id, &b)
-			}
-		}
-	}
-}
-
-func (s partitionSource) broke(at place, room, session string, tries int) {
-	p := s.p
-	p.inc.stats.panics.Add(1)
-	p.inc.log.Error("a message broke the room's engine; its room is computed anew", "room", room, "session", session, "tries", tries)
-	_ = s.again("a broken message cannot be noted", func(ctx context.Context) error {
-		err := p.fencedRun(ctx, brokeScript, []string{p.inc.keys.tries(p.number)}, at.String(), tries)
-		if store.IsFenced(err) {
-			return fmt.Errorf("%w: %w", errUnreadable, err) // no use to try again
-		}
-		return err
-	})
 }

@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/store"
 )
 
@@ -209,35 +206,4 @@ func (p *partition) tryMend() error {
 	p.saved(s)
 	p.log.last = "" // whatever the next entry comes after
 	return nil
-}
-
-// load reads a room's checkpoint. Trouble with Redis is waited out; what
-// remains is that the checkpoint is unreadable.
-func (s partitionSource) load(name string) (*roomCheckpoint, error) {
-	p := s.p
-	var c *store.Checkpoint
-	var stored *store.Stored
-	err := s.again("a room cannot be loaded", func(ctx context.Context) (err error) {
-		c, stored, err = p.inc.store.Load(ctx, p.number, name)
-		if errors.Is(err, room.ErrBadSnapshot) {
-			return fmt.Errorf("%w: %w", errUnreadable, err)
-		}
-		return err
-	})
-	if err != nil {
-		if p.ctx.Err() == nil {
-			p.inc.stats.loadFailures.Add(1)
-			p.inc.log.Error("the room cannot be loaded; it stays closed and what is stored stays as it is", "room", name, "error", err)
-		}
-		return nil, err
-	}
-	p.inc.stats.loads.Add(1)
-	if c == nil {
-		return nil, nil
-	}
-	applied, err := ParseID(c.Applied)
-	if err != nil {
-		return nil, err
-	}
-	return &roomCheckpoint{applied: applied, snapshot: c.Snapshot, sessions: c.Sessions, homes: c.Homes, stored: stored}, nil
 }

@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/weftsync/weft/room/protocol"
+)
+
+func (e *edge) closeRoomLocked(p *edgePartition, name string, c protocol.Close) {
+	if r := p.rooms[name]; r != nil {
+		for _, s := range slices.Clone(r.seats) {
+			e.closeSeatLocked(s, c)
+		}
+	}
+}
+
+func (e *edge) closeSockets(c protocol.Close) {
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		for name := range p.rooms {
+			e.closeRoomLocked(p, name, c)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// missed closes all sockets, since something that other nodes told got lost,
+// and nobody knows for whom it was.
+func (e *edge) missed() {
+	e.inc.stats.gaps.Add(1)
+	e.closeSockets(closeMissed)
+	e.asking.Lock()
+	defer e.asking.Unlock()
+	for _, answer := range e.asks { // it may be what got lost
+		select {
+		case answer <- nil:
+		default: // it is answered
+		}
+	}
+}
+
+// closeAll closes all sockets at once and takes no more.
+func (e *edge) closeAll(c protocol.Close) {
+	e.closed.Store(true)
+	e.closeSockets(c)
+}
+
+const (
+	pacePerSocket = time.Millisecond
+	paceLongest   = 3 * time.Second
+)
+
+// closePaced closes all sockets, spread over some time and in no order, so that
+// their clients do not all come to the other nodes at once.
+func (e *edge) closePaced(ctx context.Context, c protocol.Close) {
+	e.closed.Store(true)
+	var seats []*seat
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		for _, r := range p.rooms {
+			seats = append(seats, r.seats...)
+		}
+		p.mu.Unlock()
+	}
+	rand.Shuffle(len(seats), func(a, b int) { seats[a], seats[b] = seats[b], seats[a] })
+	pace := min(pacePerSocket, paceLongest/time.Duration(max(1, len(seats))))
+	const together = 10
+	for n, s := range seats {
+		s.partition.mu.Lock()
+		if !s.left.Load() {
+			e.closeSeatLocked(s, c)
+		}
+		s.partition.mu.Unlock()
+		if n%together == together-1 {
+			select {
+			case <-time.After(together * pace):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// depart tells every partition that this edge goes, and waits until that and
+// all before it has been applied. The error says that it was not.
+func (e *edge) depart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, departTimeout)
+	defer cancel()
+	for n := range e.partitions {
+		p := &e.partitions[n]
+		p.mu.Lock()
+		if p.sender.number > 0 || !p.sender.idle() {
+			e.sendLocked(p, nil, item{kind: itemEdgeGone, session: e.inc.id})
+		}
+		p.mu.Unlock()
+	}
+	for {
+		waiting := 0
+		for n := range e.partitions {
+			p := &e.partitions[n]
+			p.mu.Lock()
+			if !p.sender.idle() {
+				waiting++
+			}
+			p.mu.Unlock()
+		}
+		if waiting == 0 {
+			return nil
+		}
+		if !e.inc.lease.valid() {
+			return errDepart // Redis is away
+		}
+		select {
+		case <-ctx.Done():
+			return errDepart
+		case <-time.After(departPoll):
+		}
+	}
+}
+
+// errDepart: see [edge.depart].
+var errDepart = errors.New("not every session was taken out of its room in time; the other nodes will do it")
+
+const (
+	departTimeout = 5 * time.Second
+	departPoll    = 2 * time.Millisecond
+)
