@@ -227,7 +227,7 @@ func (p *partition) replay() error {
 	began := time.Now()
 	after, count := p.fold.position, 0
 	for {
-		list, err := p.inc.reading.XRangeN(p.ctx, p.inc.keys.log(p.number), "("+after.String(), "+", replayCount).Result()
+		list, err := partitionSource{p}.read(after, "+")
 		if err != nil {
 			return err
 		}

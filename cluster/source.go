@@ -43,13 +43,18 @@ func (s partitionSource) live() (rooms []string) {
 	return rooms
 }
 
+// read reads the next entries of the log.
+func (s partitionSource) read(after ID, upto string) (list []redis.XMessage, err error) {
+	err = s.again("the log cannot be read", func(ctx context.Context) (err error) {
+		list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto, replayCount).Result()
+		return err
+	})
+	return list, err
+}
+
 func (s partitionSource) history(base, upto ID, yield func(ID, *batch)) {
 	for after := base; upto.After(after); {
-		var list []redis.XMessage
-		err := s.again("the log cannot be read", func(ctx context.Context) (err error) {
-			list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto.String(), replayCount).Result()
-			return err
-		})
+		list, err := s.read(after, upto.String())
 		if err != nil || len(list) == 0 {
 			return
 		}
