@@ -12,6 +12,7 @@ const (
 	cursors      = 20
 	cursorEvery  = time.Second / 60
 	redisTarget  = 60 // µs of Redis's CPU
+	quietAfter   = 4 * time.Second
 	longestQuiet = 10 * time.Second
 )
 
@@ -57,6 +58,9 @@ func (b *bench) redisCPU(ctx context.Context) error {
 		return err
 	}
 	leaveAll(clients)
+	if err := pause(ctx, quietAfter); err != nil { // or the readers still look at the other rooms' logs
+		return err
+	}
 
 	rooms, err := b.newRooms(ctx, b.node(0), 1)
 	if err != nil {
