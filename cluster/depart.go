@@ -87,10 +87,13 @@ func (e *edge) closePaced(ctx context.Context, c protocol.Close) {
 }
 
 // depart tells every partition that this edge goes, and waits until that and
-// all before it has been applied. The error says that it was not.
+// all before it has been applied. The error says that it was not. If all nodes
+// leave at the same time, what nobody owns any more is left to the next that
+// starts.
 func (e *edge) depart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, departTimeout)
 	defer cancel()
+	alone := false // nobody else is left to own what this node does not
 	for n := range e.partitions {
 		p := &e.partitions[n]
 		p.mu.Lock()
@@ -99,12 +102,15 @@ func (e *edge) depart(ctx context.Context) error {
 		}
 		p.mu.Unlock()
 	}
-	for {
+	for round := 0; ; round++ {
+		if round%aloneRounds == 0 {
+			alone = e.inc.ownership.alone()
+		}
 		waiting := 0
 		for n := range e.partitions {
 			p := &e.partitions[n]
 			p.mu.Lock()
-			if !p.sender.idle() {
+			if !p.sender.idle() && !(alone && !e.inc.ownership.owns(n)) {
 				waiting++
 			}
 			p.mu.Unlock()
@@ -129,4 +135,5 @@ var errDepart = errors.New("not every session was taken out of its room in time;
 const (
 	departTimeout = 5 * time.Second
 	departPoll    = 2 * time.Millisecond
+	aloneRounds   = 20 // polls between two looks who else is there
 )

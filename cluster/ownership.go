@@ -65,6 +65,13 @@ func (o *ownership) list() []*partition {
 	return list
 }
 
+// owns reports whether this node owns a partition.
+func (o *ownership) owns(n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owned[n] != nil
+}
+
 // ended tells that a partition is over.
 func (o *ownership) ended(p *partition) {
 	o.mu.Lock()
