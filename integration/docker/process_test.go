@@ -54,13 +54,14 @@ func startMembers(t testing.TB, r *redisServer, n int, flags ...string) []*membe
 		m.awaitReady(t)
 	}
 	waitFor(t, "every node to own its part", func() bool {
-		owned := owners(t, r)
+		owned, sum := owners(t, r), 0
 		for _, m := range all {
 			if owned[m.name] < faults.Partitions/(2*n) {
 				return false
 			}
+			sum += owned[m.name]
 		}
-		return true
+		return sum == faults.Partitions // a claim that is still on its way would count later
 	})
 	return all
 }
