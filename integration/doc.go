@@ -14,6 +14,8 @@
 // Where to look:
 //
 //   - main_test.go, server_test.go: find the tools, build and run servers, mint tokens
+//   - nodes_test.go: Weft as one server, or as three nodes that share the Redis in WEFT_TEST_REDIS;
+//     docker/ runs the tests that know both
 //   - wsclient_test.go: a WebSocket client that keeps every frame; rawconn_test.go: one that breaks rules
 //   - jsvalue_test.go: JSON as JavaScript reads it
 //   - generate_test.go, play_test.go, differential_test.go: random sequences on both servers

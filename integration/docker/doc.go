@@ -20,6 +20,8 @@
 //   - restarts_test.go, rolling_test.go: nodes that restart behind the load balancer while people draw
 //   - redisstore_test.go: store.Redis beside a real Redis
 //   - cluster*_test.go: several nodes in this process, whose every frame is looked at
+//   - shared_test.go: the tests of the folder above, with three nodes that share a Redis
+//   - process_test.go: how nodes end, and what they say while Redis is away
 //   - faults*_test.go, faults/: a cluster of processes, and all that may happen to it
 //
 // Every container has a network of its test's own and publishes its ports on 127.0.0.1 alone.
