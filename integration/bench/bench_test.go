@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 func TestMedian(t *testing.T) {
@@ -80,13 +82,13 @@ func TestOwnCPUIsSeen(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("no /proc here")
 	}
-	before, machineBefore := cpuOf(os.Getpid()), busy()
-	for end := time.Now().Add(5 * time.Second); cpuOf(os.Getpid())-before < 50*time.Millisecond; {
+	before, machineBefore := local.CPUTime(os.Getpid()), local.BusyTime()
+	for end := time.Now().Add(5 * time.Second); local.CPUTime(os.Getpid())-before < 50*time.Millisecond; {
 		if time.Now().After(end) {
-			t.Fatalf("used %v of CPU in 5 s", cpuOf(os.Getpid())-before)
+			t.Fatalf("used %v of CPU in 5 s", local.CPUTime(os.Getpid())-before)
 		}
 	}
-	if busy()-machineBefore < 20*time.Millisecond {
-		t.Errorf("the machine used %v meanwhile", busy()-machineBefore)
+	if local.BusyTime()-machineBefore < 20*time.Millisecond {
+		t.Errorf("the machine used %v meanwhile", local.BusyTime()-machineBefore)
 	}
 }

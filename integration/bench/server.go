@@ -9,13 +9,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 // server is one of the two that are compared. Both save to a data folder every 2 s, and take
@@ -96,12 +96,12 @@ func (r *running) await(ctx context.Context, ready func(context.Context) bool) e
 			return fmt.Errorf("not ready: %w: %s", ctx.Err(), r.said())
 		}
 	}
-	r.first = cpuOf(r.cmd.Process.Pid)
+	r.first = local.CPUTime(r.cmd.Process.Pid)
 	return nil
 }
 
 // used is the CPU time since the server was ready.
-func (r *running) used() time.Duration { return cpuOf(r.cmd.Process.Pid) - r.first }
+func (r *running) used() time.Duration { return local.CPUTime(r.cmd.Process.Pid) - r.first }
 
 func (r *running) said() string { return lastLine(r.out.String()) }
 
@@ -181,44 +181,6 @@ func freeAddress() (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
-}
-
-const ticksPerSecond = 100 // the unit of CPU times in /proc
-
-// cpuOf is the user and system time of a process; 0 if it has gone.
-func cpuOf(pid int) time.Duration {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	return ticks(fields, 11, 12)
-}
-
-// busy is the user, nice and system time of the whole machine since it started. Time in interrupts
-// is left out, as it is from the times of processes.
-func busy() time.Duration {
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	line, _, _ := strings.Cut(string(stat), "\n")
-	return ticks(strings.Fields(line), 1, 2, 3)
-}
-
-func ticks(fields []string, at ...int) time.Duration {
-	var sum int64
-	for _, i := range at {
-		if i >= len(fields) {
-			return 0
-		}
-		n, err := strconv.ParseInt(fields[i], 10, 64)
-		if err != nil {
-			return 0
-		}
-		sum += n
-	}
-	return time.Duration(sum) * time.Second / ticksPerSecond
 }
 
 var errNoVersion = errors.New("unknown")

@@ -10,7 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 // Results is all that one call of bench measured.
@@ -40,7 +41,7 @@ func machine(o options) Machine {
 		return s
 	}
 	m := Machine{
-		Cores: runtime.NumCPU(), CPU: cpuModel(), Kernel: or(version("uname", "-sr")),
+		Cores: runtime.NumCPU(), CPU: local.CPUModel(), Kernel: or(version("uname", "-sr")),
 		Go: runtime.Version(), Node: or(version("node", "--version")), Weft: "not measured", Published: "not measured",
 	}
 	if !o.skipWeft {
@@ -60,19 +61,6 @@ func packageVersion(file string) (string, error) {
 	var p struct{ Version string }
 	err = json.Unmarshal(b, &p)
 	return p.Version, err
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	for line := range strings.Lines(string(b)) {
-		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(model)
-		}
-	}
-	return "unknown"
 }
 
 // noisy is how many cores' worth of other work makes a run's numbers doubtful.

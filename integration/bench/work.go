@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 // work is one row group of the table: a load, and what to tell of it.
@@ -180,7 +182,7 @@ func measureInto(ctx context.Context, result *Result, o options, dir string, w w
 	}
 	defer running.stop()
 
-	before := busy()
+	before := local.BusyTime()
 	began := time.Now()
 	args := append([]string{
 		"--json", "--url", running.url, "--pid", strconv.Itoa(running.cmd.Process.Pid),
@@ -190,7 +192,7 @@ func measureInto(ctx context.Context, result *Result, o options, dir string, w w
 	if err != nil {
 		return fmt.Errorf("%w; the server said: %s", err, running.said())
 	}
-	result.OtherCores = max(0, (busy()-before-out.cpu-running.used()).Seconds()/time.Since(began).Seconds())
+	result.OtherCores = max(0, (local.BusyTime()-before-out.cpu-running.used()).Seconds()/time.Since(began).Seconds())
 	if err := json.Unmarshal(out.stdout, &result.Report); err != nil {
 		return fmt.Errorf("weft load --json: %w", err)
 	}

@@ -146,12 +146,12 @@ func run(ctx context.Context, args []string) error {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), p.name) {
 			continue
 		}
-		began, busyBefore, ownBefore := time.Now(), busy(), b.own()
+		began, busyBefore, ownBefore := time.Now(), local.BusyTime(), b.own()
 		if err := p.do(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		took := time.Since(began)
-		others := max(0, (busy()-busyBefore-(b.own()-ownBefore)).Seconds()/took.Seconds())
+		others := max(0, (local.BusyTime()-busyBefore-(b.own()-ownBefore)).Seconds()/took.Seconds())
 		fmt.Fprintf(os.Stderr, "%s: measured in %v; other programs used %.2f cores\n", p.name, took.Round(time.Second), others)
 		if others > noisy {
 			b.table.note("%s: other programs used %.2f cores: doubtful numbers", p.name, others)

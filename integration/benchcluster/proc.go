@@ -1,51 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
-
-// cpuOf is the user and system time of a process so far; 0 where it cannot be told.
-func cpuOf(pid int) time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	return ticks(strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])), 11, 12)
-}
-
-// busy is the user, nice and system time of the whole machine so far. Time in interrupts is left out,
-// as it is from the times of processes.
-func busy() time.Duration {
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	line, _, _ := strings.Cut(string(stat), "\n")
-	return ticks(strings.Fields(line), 1, 2, 3)
-}
-
-const ticksPerSecond = 100 // the unit of CPU times in /proc
-
-func ticks(fields []string, at ...int) time.Duration {
-	var sum int64
-	for _, i := range at {
-		if i >= len(fields) {
-			return 0
-		}
-		n, err := strconv.ParseInt(fields[i], 10, 64)
-		if err != nil {
-			return 0
-		}
-		sum += n
-	}
-	return time.Duration(sum) * time.Second / ticksPerSecond
-}
 
 // own is the CPU time of this process and of all that it has started so far.
 func (b *bench) own() time.Duration {
@@ -56,9 +19,9 @@ func (b *bench) own() time.Duration {
 			sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 		}
 	}
-	sum += cpuOf(b.single.PID())
+	sum += local.CPUTime(b.single.PID())
 	for _, p := range b.cluster.Programs() {
-		sum += cpuOf(p.PID())
+		sum += local.CPUTime(p.PID())
 	}
 	return sum
 }

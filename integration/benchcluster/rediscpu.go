@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 const (
@@ -150,7 +152,7 @@ func (b *bench) redisPerFrame(ctx context.Context, write, view []*client, what s
 // nodesCPU is the CPU time of all nodes so far.
 func (b *bench) nodesCPU() (sum time.Duration) {
 	for _, n := range b.cluster.Nodes {
-		sum += cpuOf(n.PID())
+		sum += local.CPUTime(n.PID())
 	}
 	return sum
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 // table is what was measured.
@@ -130,7 +132,7 @@ func (t *table) note(format string, args ...any) {
 
 func (t *table) write(w io.Writer, o options, redis, load string) {
 	fmt.Fprintf(w, "%d cores (%s), %s. Three nodes, Redis %s (AOF, everysec) and the clients share the machine, over loopback. Rounds: %d. Load of the machine before: %s.\n\n",
-		runtime.NumCPU(), cpuModel(), runtime.Version(), redis, o.rounds, load)
+		runtime.NumCPU(), local.CPUModel(), runtime.Version(), redis, o.rounds, load)
 	fmt.Fprintln(w, "| figure | p50 | p99 | max | target | met | measured on |")
 	fmt.Fprintln(w, "|---|--:|--:|--:|---|---|---|")
 	for _, r := range t.rows {
@@ -154,17 +156,4 @@ func machineLoad() string {
 	}
 	load, _, _ := strings.Cut(string(b), " ")
 	return load
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	for line := range strings.Lines(string(b)) {
-		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(model)
-		}
-	}
-	return "unknown"
 }
