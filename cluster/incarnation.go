@@ -173,8 +173,7 @@ func (i *incarnation) leave(ctx context.Context, c protocol.Close) error {
 // bury removes what Redis has of this incarnation.
 func (i *incarnation) bury(ctx context.Context) {
 	i.buried.Store(true)
-	keys := []string{i.keys.lease(i.id), i.keys.gone(i.id), i.keys.out(i.id), i.keys.outMeta(i.id)}
-	if err := buryScript.Run(ctx, i.control, keys, 1, rememberGone).Err(); err != nil {
+	if err := buryScript.Run(ctx, i.control, i.keys.life(i.id), 1, rememberGone).Err(); err != nil {
 		i.log.Warn("what Redis has of this node stays there until the others remove it", "error", err)
 	}
 }

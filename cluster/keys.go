@@ -35,3 +35,8 @@ func (k keys) lease(i string) string   { return k.node(i, "lease") }
 func (k keys) gone(i string) string    { return k.node(i, "gone") }
 func (k keys) out(i string) string     { return k.node(i, "out") }
 func (k keys) outMeta(i string) string { return k.node(i, "meta") }
+
+// life is all that renewing and burying are about: lease, gone, out, meta.
+func (k keys) life(i string) []string {
+	return []string{k.lease(i), k.gone(i), k.out(i), k.outMeta(i)}
+}

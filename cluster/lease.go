@@ -63,9 +63,8 @@ func (l *lease) renew(ctx context.Context) error {
 	}
 	began := time.Since(i.start)
 	next, got := i.inbox.read()
-	k := i.keys
 	alive, err := renewScript.Run(ctx, i.control,
-		[]string{k.lease(i.id), k.gone(i.id), k.out(i.id), k.outMeta(i.id)},
+		i.keys.life(i.id),
 		(i.config.LeaseTTL * 9 / 10).Milliseconds(), next, got, rememberGone, l.count.Load()+1).Int()
 	if err != nil {
 		return err

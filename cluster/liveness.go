@@ -197,7 +197,7 @@ func (l *liveness) judge(ctx context.Context, id string, leased, gone bool, now 
 			force = 1
 		}
 		n, err := buryScript.Run(ctx, i.control,
-			[]string{i.keys.lease(id), i.keys.gone(id), i.keys.out(id), i.keys.outMeta(id)}, force, rememberGone).Int()
+			i.keys.life(id), force, rememberGone).Int()
 		gone = err == nil && n == 1
 		if gone {
 			i.stats.buried.Add(1)

@@ -263,7 +263,9 @@ func (p *partition) process(entries []logEntry) {
 			p.fold.position = e.id
 			continue
 		}
-		p.inc.liveness.watch(b.edge)
+		if _, known := p.fold.edges[b.edge]; !known {
+			p.inc.liveness.watch(b.edge) // sendOff goes on doing so
+		}
 		outputs, verdict := p.fold.apply(e.id, &b)
 		for k := range b.items {
 			if name := b.items[k].room; name != "" {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -165,18 +166,7 @@ func (p *partition) saved(s saved) {
 func (p *partition) mend() {
 	p.inc.stats.mended.Add(1)
 	p.inc.log.Warn("Redis has lost the end of a log; its owner writes what it knows", "partition", p.number)
-	for {
-		err := p.tryMend()
-		if err == nil || p.ctx.Err() != nil {
-			return
-		}
-		p.inc.trouble.note("a log cannot be mended", err)
-		select {
-		case <-p.ctx.Done():
-			return
-		case <-time.After(retryPause):
-		}
-	}
+	_ = partitionSource{p}.again("a log cannot be mended", func(context.Context) error { return p.tryMend() })
 }
 
 func (p *partition) tryMend() error {
