@@ -14,6 +14,9 @@
 //   - [Insecure] lets everyone write: for development only.
 //   - [AuthorizerFunc] turns a function into an Authorizer.
 //
+// [RememberRefusals] keeps clients that are refused, and come back again and
+// again, from asking any of them each time.
+//
 // No error and no log line of this package holds a token, a claim's value, or
 // the user information, path or query of a URL.
 package authz
@@ -78,8 +81,28 @@ func (f AuthorizerFunc) Authorize(ctx context.Context, info Info) (room.Grant, e
 	return f(ctx, info)
 }
 
+// Kind is what a refusal is about. Before a WebSocket is open it decides the
+// HTTP status, of which a client's own code can tell whether a new token helps.
+type Kind string
+
+const (
+	// Refused: whoever this is may not do that. 403. The zero Kind means it, too.
+	Refused Kind = "refused"
+	// BadToken: the token is missing, malformed, or not genuine. 401.
+	BadToken Kind = "bad_token"
+	// ExpiredToken: the token was good once. 401.
+	ExpiredToken Kind = "expired_token"
+	// WrongRoom: the token is good, but for another room. 403.
+	WrongRoom Kind = "wrong_room"
+	// Limited: too many of a client, an address or a session; it may work
+	// later. 429. Such a refusal is not remembered by [RememberRefusals].
+	Limited Kind = "limited"
+)
+
 // Denied is a refusal that the client is told about.
 type Denied struct {
+	// Kind is what it is about; empty means Refused.
+	Kind Kind
 	// Reason is a sentence for the person at the other end. It becomes the
 	// reason of a close frame: at most MaxReason bytes of valid UTF-8, as Deny
 	// makes sure.
@@ -92,9 +115,15 @@ func (d *Denied) Error() string { return "authorization denied: " + d.Reason }
 // ClientReason is what the client is told: the reason.
 func (d *Denied) ClientReason() string { return d.Reason }
 
-// Deny returns a *Denied with the reason made fit for a close frame: valid
-// UTF-8 without control characters, cut between characters to MaxReason bytes.
-func Deny(reason string) error { return &Denied{Reason: fitReason(reason)} }
+// Deny returns a *Denied of kind Refused with the reason made fit for a close
+// frame: valid UTF-8 without control characters, cut between characters to
+// MaxReason bytes.
+func Deny(reason string) error { return DenyAs(Refused, reason) }
+
+// DenyAs is [Deny] for a refusal of another kind.
+func DenyAs(kind Kind, reason string) error { return &Denied{Kind: kind, Reason: fitReason(reason)} }
+
+func badToken(reason string) error { return DenyAs(BadToken, reason) }
 
 func fitReason(s string) string {
 	if len(s) > 4*MaxReason { // what follows need not look at a megabyte
@@ -116,7 +145,7 @@ type Insecure struct{}
 // Authorize grants read and write unless the token is empty.
 func (Insecure) Authorize(_ context.Context, info Info) (room.Grant, error) {
 	if info.Token == "" {
-		return room.Grant{}, Deny(reasonNoToken)
+		return room.Grant{}, badToken(reasonNoToken)
 	}
 	return room.Grant{Permission: room.ReadWrite}, nil
 }
@@ -130,9 +159,9 @@ const (
 func checkToken(token string) error {
 	switch {
 	case token == "":
-		return Deny(reasonNoToken)
+		return badToken(reasonNoToken)
 	case len(token) > maxToken:
-		return Deny(reasonLongToken)
+		return badToken(reasonLongToken)
 	}
 	return nil
 }

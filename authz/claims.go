@@ -2,13 +2,17 @@ package authz
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/weftsync/weft/room"
 )
 
 // ClaimNames says which claims of a token speak to Weft. A name left empty is
@@ -22,22 +26,23 @@ type ClaimNames struct {
 }
 
 func (n ClaimNames) withDefaults() (ClaimNames, error) {
-	for _, f := range []struct {
-		name     *string
-		fallback string
-	}{{&n.Room, "roomId"}, {&n.Write, "canWrite"}, {&n.Metadata, "metadata"}} {
-		if *f.name == "" {
-			*f.name = f.fallback
-		}
-	}
+	n.Room = cmp.Or(n.Room, "roomId")
+	n.Write = cmp.Or(n.Write, "canWrite")
+	n.Metadata = cmp.Or(n.Metadata, "metadata")
+	fields := []struct{ field, name string }{{"Room", n.Room}, {"Write", n.Write}, {"Metadata", n.Metadata}}
 	registered := []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
-	for _, name := range []string{n.Room, n.Write, n.Metadata} {
-		if slices.Contains(registered, name) && !(name == n.Room && (name == "sub" || name == "aud")) {
-			return n, fmt.Errorf("claim name %q is taken by the JWT standard", name)
+	for i, f := range fields {
+		var problem error
+		switch {
+		case f.field == "Room" && (f.name == "sub" || f.name == "aud"):
+		case slices.Contains(registered, f.name):
+			problem = errors.New("is taken by the JWT standard")
+		case slices.ContainsFunc(fields[:i], func(other struct{ field, name string }) bool { return other.name == f.name }):
+			problem = errors.New("is also the name of another claim that is read, and they must differ")
 		}
-	}
-	if n.Room == n.Write || n.Room == n.Metadata || n.Write == n.Metadata {
-		return n, fmt.Errorf("claim names must differ: room %q, write %q, metadata %q", n.Room, n.Write, n.Metadata)
+		if problem != nil {
+			return n, &room.ConfigError{Field: "authz.ClaimNames." + f.field, Problem: problem}
+		}
 	}
 	return n, nil
 }
@@ -132,5 +137,5 @@ func denyType(name, want string) error {
 	if len(name) > 40 {
 		name = name[:40] + "…"
 	}
-	return Deny(fmt.Sprintf("token claim %q must be %s", name, want))
+	return badToken(fmt.Sprintf("token claim %q must be %s", name, want))
 }

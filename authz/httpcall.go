@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+
+	"github.com/weftsync/weft/room"
 )
 
 var (
@@ -23,10 +24,10 @@ type endpoint struct {
 	place string // scheme and host, for messages
 }
 
-func parseEndpoint(what, raw string) (endpoint, error) {
+func parseEndpoint(field, raw string) (endpoint, error) {
 	u, err := url.Parse(raw)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return endpoint{}, fmt.Errorf("%s is not an http or https URL", what) // err would quote it
+		return endpoint{}, &room.ConfigError{Field: field, Problem: errors.New("is not an http or https URL")} // err would quote it
 	}
 	return endpoint{raw: raw, place: u.Scheme + "://" + u.Host}, nil
 }

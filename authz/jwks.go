@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -42,6 +44,8 @@ type keySet struct {
 	done     chan struct{} // closed when the goroutine has ended
 	ask      chan struct{} // capacity 1: read the set now
 
+	changes atomic.Uint64 // how often the set has changed
+
 	mu      sync.Mutex // guards what follows
 	keys    *keyRing
 	err     error     // of the last reading
@@ -51,7 +55,10 @@ type keySet struct {
 }
 
 // keyRing is what one reading brought. Rings are told apart by their address.
-type keyRing struct{ keyfunc.Keyfunc }
+type keyRing struct {
+	keyfunc.Keyfunc
+	text []byte // as it was read
+}
 
 // reading is one attempt to read the set. Its err is set before done closes.
 type reading struct {
@@ -59,11 +66,7 @@ type reading struct {
 	err  error
 }
 
-func startKeySet(ctx context.Context, cfg JWTConfig, log *slog.Logger) (*keySet, error) {
-	from, err := parseEndpoint("jwks url", cfg.JWKSURL)
-	if err != nil {
-		return nil, err
-	}
+func startKeySet(ctx context.Context, from endpoint, cfg JWTConfig, log *slog.Logger) *keySet {
 	first := &reading{done: make(chan struct{})}
 	s := &keySet{
 		from:     from,
@@ -89,7 +92,7 @@ func startKeySet(ctx context.Context, cfg JWTConfig, log *slog.Logger) (*keySet,
 	case <-first.done:
 	case <-ctx.Done():
 	}
-	return s, nil
+	return s
 }
 
 func (s *keySet) close() {
@@ -114,7 +117,9 @@ func (s *keySet) run(ctx context.Context) {
 		next := s.interval
 		if err != nil {
 			next = min(next, jwksCooldown)
-			s.log.WarnContext(ctx, "the JWKS could not be read; trying again", "from", s.from.place, "in", next, "err", err)
+			if ctx.Err() == nil { // or it is only that the server ends
+				s.log.WarnContext(ctx, "the JWKS could not be read; trying again", "from", s.from.place, "in", next, "err", err)
+			}
 		}
 		s.end(r, keys, err)
 		timer.Reset(next)
@@ -137,7 +142,10 @@ func (s *keySet) end(r *reading, keys *keyRing, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.keys = keys
+		changed := s.keys == nil || !bytes.Equal(s.keys.text, keys.text)
+		if s.keys = keys; changed {
+			s.changes.Add(1)
+		}
 	}
 	s.err, r.err, s.running = err, err, nil
 	close(r.done)
@@ -249,7 +257,7 @@ func (s *keySet) read(ctx context.Context) (*keyRing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keyRing{keys}, nil
+	return &keyRing{keys, body}, nil
 }
 
 // usableKey reads a key and says whether it may verify signatures. A set may

@@ -373,3 +373,47 @@ func TestJWKSKeysThatCameMeanwhileAreTried(t *testing.T) {
 		}
 	})
 }
+
+func TestJWKSChangesEndWhatIsRemembered(t *testing.T) {
+	first, second := newEC(), newEC()
+	i := &issuer{}
+	i.set(jwksBody(jwk("1", first, nil)), nil)
+	inBubble(t, i, func(t *testing.T, j *JWT, _ *bytes.Buffer) {
+		a := RememberRefusals(j, 24*time.Hour)
+		refused := es256(second, "2")
+		if _, err := authorize(a, "r1", refused); err == nil {
+			t.Fatal("a token of an unknown key is accepted")
+		}
+		time.Sleep(defaultJWKSInterval + time.Second)
+		if asked := j.decidedBy(Info{}); asked[0] != "1" {
+			t.Errorf("reading the same set again counts as change: %s", asked)
+		}
+		i.set(jwksBody(jwk("1", first, nil), jwk("2", second, nil)), nil)
+		time.Sleep(defaultJWKSInterval)
+		if _, err := authorize(a, "r1", refused); err != nil {
+			t.Error("after the key set has changed:", err)
+		}
+	})
+}
+
+func TestJWKSEndIsNoTrouble(t *testing.T) {
+	var log bytes.Buffer
+	started := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-started; cancel() }()
+	j, err := NewJWT(ctx, JWTConfig{
+		JWKSURL: "https://issuer.invalid/keys",
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			close(started)
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}),
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil || log.Len() > 0 {
+		t.Errorf("%v, logged: %s", err, &log)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -14,13 +16,17 @@ import (
 	"github.com/weftsync/weft/room"
 )
 
-// JWTConfig says which tokens a JWT authorizer accepts. Exactly one of Secret,
-// PublicKey and JWKSURL must be set, that is, not empty.
+// JWTConfig says which tokens a JWT authorizer accepts. Shared secrets, PublicKey
+// or JWKSURL must be set, that is, not empty, and no two of them.
 type JWTConfig struct {
 	// Secret is the shared secret of HS256 tokens. Whoever can guess it can
 	// write to every room, and guessing needs no server: use at least 32 random
 	// bytes (fewer are accepted with a warning in the log).
 	Secret []byte
+	// Secrets are further ones, up to 16 in all: a token may be signed with any
+	// of them, so that one takes the place of another without a moment in which
+	// somebody is refused. [JWT.SetSecrets] changes them.
+	Secrets [][]byte
 	// PublicKey is a PEM text with one public key (or certificate, of which
 	// only the key counts): RSA of at least 2048 bits for RS256, P-256 for
 	// ES256, Ed25519 for EdDSA. Tokens by any other algorithm are refused.
@@ -63,6 +69,7 @@ const (
 	defaultJWKSInterval = 15 * time.Minute
 	defaultJWKSTimeout  = 5 * time.Second
 	adviceSecretBytes   = 32
+	maxSecrets          = 16
 )
 
 // JWT is an Authorizer for signed tokens (JSON Web Tokens). A token is for one
@@ -71,8 +78,72 @@ const (
 type JWT struct {
 	parser *jwt.Parser
 	names  ClaimNames
-	key    any     // of the secret or the PEM
-	remote *keySet // or the key set, then key is nil
+	log    *slog.Logger
+
+	// One of these is set.
+	secrets atomic.Pointer[jwt.VerificationKeySet]
+	key     any     // of the PEM
+	remote  *keySet // the key set of a URL
+
+	changes atomic.Uint64 // how often the secrets have changed
+}
+
+// Validate says, in a [room.ConfigError], what is wrong with the configuration;
+// nil if nothing is. It reads no key set. [NewJWT] calls it.
+func (cfg JWTConfig) Validate() error {
+	_, _, err := cfg.check()
+	return err
+}
+
+// check returns the public key that tokens are verified with, or the endpoint of
+// a key set, or neither where there are secrets; and the algorithms.
+func (cfg JWTConfig) check() (key any, algs []string, err error) {
+	if _, err := cfg.Claims.withDefaults(); err != nil {
+		return nil, nil, err
+	}
+	field, secrets := "Secret", cfg.secrets()
+	switch given := [3]bool{len(secrets) > 0, len(cfg.PublicKey) > 0, cfg.JWKSURL != ""}; given {
+	case [3]bool{true, false, false}:
+		return nil, []string{algHS256}, cfg.checkSecrets()
+	case [3]bool{false, true, false}:
+		field, algs = "PublicKey", []string{""}
+		key, algs[0], err = parsePublicKey(cfg.PublicKey)
+	case [3]bool{false, false, true}:
+		key, err = parseEndpoint("authz.JWTConfig.JWKSURL", cfg.JWKSURL)
+		return key, []string{algRS256, algES256, algEdDSA}, err
+	case [3]bool{}:
+		err = errors.New("is not set, nor are PublicKey and JWKSURL: one of them must be")
+	default:
+		err = errors.New("cannot be set together with PublicKey or JWKSURL, nor can those two")
+	}
+	if err != nil {
+		return nil, nil, &room.ConfigError{Field: "authz.JWTConfig." + field, Problem: err}
+	}
+	return key, algs, nil
+}
+
+func (cfg JWTConfig) secrets() [][]byte {
+	if len(cfg.Secret) > 0 {
+		return append([][]byte{cfg.Secret}, cfg.Secrets...)
+	}
+	return cfg.Secrets
+}
+
+func (cfg JWTConfig) checkSecrets() error {
+	if len(cfg.Secret) > 0 {
+		if err := checkSecret(cfg.Secret); err != nil {
+			return &room.ConfigError{Field: "authz.JWTConfig.Secret", Problem: err}
+		}
+	}
+	for i, secret := range cfg.Secrets {
+		if err := checkSecret(secret); err != nil {
+			return &room.ConfigError{Field: "authz.JWTConfig.Secrets", Problem: fmt.Errorf("has a secret, number %d of %d, which %w", i+1, len(cfg.Secrets), err)}
+		}
+	}
+	if n := len(cfg.secrets()); n > maxSecrets {
+		return &room.ConfigError{Field: "authz.JWTConfig.Secrets", Problem: fmt.Errorf("has more than %d secrets: %d", maxSecrets, n)}
+	}
+	return nil
 }
 
 // NewJWT returns an authorizer, or an error that says what is wrong with the
@@ -81,37 +152,19 @@ type JWT struct {
 // on trying, and Authorize returns an error until the set has been read.
 // The authorizer must be closed.
 func NewJWT(ctx context.Context, cfg JWTConfig) (*JWT, error) {
-	names, err := cfg.Claims.withDefaults()
+	key, algs, err := cfg.check()
 	if err != nil {
-		return nil, fmt.Errorf("authz: %w", err)
+		return nil, err
 	}
 	log := orDiscard(cfg.Logger)
-	j := &JWT{names: names}
-	var algs []string
-	switch given := [3]bool{len(cfg.Secret) > 0, len(cfg.PublicKey) > 0, cfg.JWKSURL != ""}; given {
-	case [3]bool{true, false, false}:
-		if err := checkSecret(cfg.Secret); err != nil {
-			return nil, fmt.Errorf("authz: %w", err)
-		}
-		if len(cfg.Secret) < adviceSecretBytes {
-			log.WarnContext(ctx, "the JWT secret is short and may be guessed: use at least 32 random bytes")
-		}
-		j.key, algs = bytes.Clone(cfg.Secret), []string{algHS256}
-	case [3]bool{false, true, false}:
-		key, alg, err := parsePublicKey(cfg.PublicKey)
-		if err != nil {
-			return nil, fmt.Errorf("authz: %w", err)
-		}
-		j.key, algs = key, []string{alg}
-	case [3]bool{false, false, true}:
-		if j.remote, err = startKeySet(ctx, cfg, log); err != nil {
-			return nil, fmt.Errorf("authz: %w", err)
-		}
-		algs = []string{algRS256, algES256, algEdDSA}
-	case [3]bool{}:
-		return nil, errors.New("authz: jwt needs a secret, a public key or a jwks url that is not empty")
-	default:
-		return nil, errors.New("authz: jwt needs one of a secret, a public key and a jwks url, not several")
+	j := &JWT{log: log}
+	j.names, _ = cfg.Claims.withDefaults() // checked
+	if from, ok := key.(endpoint); ok {
+		j.remote = startKeySet(ctx, from, cfg, log)
+	} else if secrets := cfg.secrets(); len(secrets) > 0 {
+		j.useSecrets(secrets)
+	} else {
+		j.key = key
 	}
 	opts := []jwt.ParserOption{
 		jwt.WithValidMethods(algs),
@@ -129,6 +182,47 @@ func NewJWT(ctx context.Context, cfg JWTConfig) (*JWT, error) {
 	}
 	j.parser = jwt.NewParser(opts...)
 	return j, nil
+}
+
+// SetSecrets changes the shared secrets of an authorizer that was made with
+// some. From then on tokens are accepted that are signed with one of these, and
+// no others; sessions that are there already stay. If it returns an error,
+// nothing has changed.
+func (j *JWT) SetSecrets(secrets ...[]byte) error {
+	if j.secrets.Load() == nil {
+		return errors.New("authz: the jwt authorizer has no secrets to change: it was made with public keys")
+	}
+	if len(secrets) == 0 {
+		return &room.ConfigError{Field: "authz.JWTConfig.Secrets", Problem: errors.New("has no secret")}
+	}
+	if err := (JWTConfig{Secrets: secrets}).checkSecrets(); err != nil {
+		return err
+	}
+	j.useSecrets(secrets)
+	return nil
+}
+
+// useSecrets takes secrets that have been checked.
+func (j *JWT) useSecrets(secrets [][]byte) {
+	keys := make([]jwt.VerificationKey, len(secrets))
+	for i, secret := range secrets {
+		if len(secret) < adviceSecretBytes {
+			j.log.Warn("a JWT secret is short and may be guessed: use at least 32 random bytes", "secret", i+1, "of", len(secrets))
+		}
+		keys[i] = bytes.Clone(secret)
+	}
+	j.secrets.Store(&jwt.VerificationKeySet{Keys: keys})
+	j.changes.Add(1)
+}
+
+// decidedBy is what a refusal may depend on beside the token and the room; see
+// [RememberRefusals].
+func (j *JWT) decidedBy(Info) []string {
+	changes := j.changes.Load()
+	if j.remote != nil {
+		changes = j.remote.changes.Load()
+	}
+	return []string{strconv.FormatUint(changes, 10)}
 }
 
 func leeway(d time.Duration) time.Duration {
@@ -168,9 +262,9 @@ func (j *JWT) grant(c claims, roomID string) (room.Grant, error) {
 	}
 	switch {
 	case id == "":
-		return room.Grant{}, Deny("token names no room; get a token for this room")
+		return room.Grant{}, badToken("token names no room; get a token for this room")
 	case id != roomID:
-		return room.Grant{}, Deny("token is for another room; get a token for this room")
+		return room.Grant{}, DenyAs(WrongRoom, "token is for another room; get a token for this room")
 	}
 	write, err := c.bool(j.names.Write)
 	if err != nil {
@@ -193,7 +287,12 @@ func (j *JWT) grant(c claims, roomID string) (room.Grant, error) {
 // verify checks signature, times, issuer and audience.
 func (j *JWT) verify(ctx context.Context, token string) (claims, error) {
 	if j.remote == nil {
-		c, _, err := j.parse(token, func(*jwt.Token) (any, error) { return j.key, nil })
+		c, _, err := j.parse(token, func(*jwt.Token) (any, error) {
+			if secrets := j.secrets.Load(); secrets != nil {
+				return *secrets, nil
+			}
+			return j.key, nil
+		})
 		return c, err
 	}
 	keys, err := j.remote.current(ctx)
@@ -223,7 +322,7 @@ func (j *JWT) parse(token string, keys jwt.Keyfunc) (c claims, noKey bool, err e
 	tried := false // the parser asks for keys only if it likes the algorithm
 	_, err = j.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		if _, ok := t.Header["crit"]; ok {
-			return nil, Deny("token has a crit header, which this server does not understand")
+			return nil, badToken("token has a crit header, which this server does not understand")
 		}
 		tried = true
 		return keys(t)
@@ -235,25 +334,25 @@ func (j *JWT) parse(token string, keys jwt.Keyfunc) (c claims, noKey bool, err e
 	case errors.As(err, &denied):
 		// Raised by the claims' own methods.
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		err = Deny("token is malformed; it must be a signed JWT")
+		err = badToken("token is malformed; it must be a signed JWT")
 	case errors.Is(err, jwt.ErrTokenUnverifiable) && tried:
-		return nil, true, Deny("token is signed with a key that this server does not know")
+		return nil, true, badToken("token is signed with a key that this server does not know")
 	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid) && !tried:
-		err = Deny("token is not signed with an algorithm that this server accepts")
+		err = badToken("token is not signed with an algorithm that this server accepts")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return nil, true, Deny("token signature is not valid; it must be made with this server's key")
+		return nil, true, badToken("token signature is not valid; it must be made with this server's key")
 	case errors.Is(err, jwt.ErrTokenExpired):
-		err = Deny("token expired; get a new one")
+		err = DenyAs(ExpiredToken, "token expired; get a new one")
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
-		err = Deny("token is not valid yet; wait, or check the issuer's clock")
+		err = badToken("token is not valid yet; wait, or check the issuer's clock")
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		err = Deny("token is from another issuer; get one from this server's issuer")
+		err = badToken("token is from another issuer; get one from this server's issuer")
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
-		err = Deny("token is for another audience; get one for this server")
+		err = badToken("token is for another audience; get one for this server")
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		err = Deny("token has no iss or aud claim, which this server needs")
+		err = badToken("token has no iss or aud claim, which this server needs")
 	default:
-		err = Deny("token claims are not valid")
+		err = badToken("token claims are not valid")
 	}
 	return nil, false, err
 }

@@ -33,10 +33,9 @@ var (
 	now    = time.Unix(1_800_000_000, 0)
 	clock  = func() time.Time { return now }
 
-	rsaKey   = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
-	otherRSA = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
-	ecKey    = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
-	edKey    = sync.OnceValue(newEd)
+	rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+	ecKey  = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	edKey  = sync.OnceValue(newEd)
 )
 
 func newEd() ed25519.PrivateKey {
@@ -356,23 +355,24 @@ func TestNewJWTRefusesConfigurations(t *testing.T) {
 		cfg  JWTConfig
 		want string
 	}{
-		{"nothing", JWTConfig{}, "needs a secret"},
-		{"empty secret", JWTConfig{Secret: []byte{}}, "not empty"},
-		{"blank secret", JWTConfig{Secret: []byte(" \n")}, "secret is empty"},
-		{"PEM as secret", JWTConfig{Secret: publicPEM(ecKey())}, "secret is a PEM"},
-		{"two", JWTConfig{Secret: secret, JWKSURL: "http://127.0.0.1/"}, "not several"},
+		{"nothing", JWTConfig{}, "one of them must be"},
+		{"empty secret", JWTConfig{Secret: []byte{}}, "is not set"},
+		{"guessable secret", JWTConfig{Secret: []byte("15 bytes of it.")}, "Secret has less than 16 bytes"},
+		{"blank secret", JWTConfig{Secret: []byte(" \n")}, "Secret is empty"},
+		{"PEM as secret", JWTConfig{Secret: publicPEM(ecKey())}, "Secret is a PEM"},
+		{"two", JWTConfig{Secret: secret, JWKSURL: "http://127.0.0.1/"}, "cannot be set together"},
 		{"no PEM", JWTConfig{PublicKey: []byte("hello")}, "is not PEM"},
 		{"private key", JWTConfig{PublicKey: pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ecKey())))}, "give the public key"},
 		{"bad DER", JWTConfig{PublicKey: pemOf("PUBLIC KEY", []byte("x"))}, "cannot be read"},
 		{"bad certificate", JWTConfig{PublicKey: pemOf("CERTIFICATE", []byte("x"))}, "cannot be read"},
-		{"two keys", JWTConfig{PublicKey: append(publicPEM(ecKey()), publicPEM(edKey())...)}, "one key"},
+		{"two keys", JWTConfig{PublicKey: append(publicPEM(ecKey()), publicPEM(edKey())...)}, "just one key"},
 		{"wrong curve", JWTConfig{PublicKey: publicPEM(p384)}, "P-384"},
 		{"short RSA", JWTConfig{PublicKey: publicPEM(weak)}, "1024 bits"},
-		{"bad URL", JWTConfig{JWKSURL: "://user:hunter2@x"}, "jwks url"},
-		{"bad scheme", JWTConfig{JWKSURL: "ftp://user:hunter2@x/"}, "jwks url"},
-		{"no host", JWTConfig{JWKSURL: "http:///keys?key=hunter2"}, "jwks url"},
-		{"registered claim", JWTConfig{Secret: secret, Claims: ClaimNames{Write: "exp"}}, "exp"},
-		{"same claims", JWTConfig{Secret: secret, Claims: ClaimNames{Room: "x", Write: "x"}}, "differ"},
+		{"bad URL", JWTConfig{JWKSURL: "://user:hunter2@x"}, "authz.JWTConfig.JWKSURL is not an http or https URL"},
+		{"bad scheme", JWTConfig{JWKSURL: "ftp://user:hunter2@x/"}, "authz.JWTConfig.JWKSURL is not an http or https URL"},
+		{"no host", JWTConfig{JWKSURL: "http:///keys?key=hunter2"}, "authz.JWTConfig.JWKSURL is not an http or https URL"},
+		{"registered claim", JWTConfig{Secret: secret, Claims: ClaimNames{Write: "exp"}}, "ClaimNames.Write is taken"},
+		{"same claims", JWTConfig{Secret: secret, Claims: ClaimNames{Room: "x", Write: "x"}}, "ClaimNames.Write is also the name"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := NewJWT(context.Background(), tc.cfg)
@@ -388,7 +388,7 @@ func TestShortSecretIsWarnedOf(t *testing.T) {
 	for _, tc := range []struct {
 		secret string
 		warns  bool
-	}{{"hunter2", true}, {strings.Repeat("k", 31), true}, {strings.Repeat("k", 32), false}} {
+	}{{"sixteen bytes it", true}, {strings.Repeat("k", 31), true}, {strings.Repeat("k", 32), false}} {
 		var out bytes.Buffer
 		newJWT(t, JWTConfig{Secret: []byte(tc.secret), Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		if warns := strings.Contains(out.String(), "level=WARN"); warns != tc.warns || strings.Contains(out.String(), tc.secret) {

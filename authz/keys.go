@@ -47,10 +47,10 @@ func algFor(key any) (string, error) {
 func parsePublicKey(text []byte) (key any, alg string, err error) {
 	block, rest := pem.Decode(text)
 	if block == nil {
-		return nil, "", errors.New("public key is not PEM: it must begin with -----BEGIN PUBLIC KEY-----")
+		return nil, "", errors.New("is not PEM: it must begin with -----BEGIN PUBLIC KEY-----")
 	}
 	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, "", errors.New("public key PEM must hold one key and nothing after it")
+		return nil, "", errors.New("does not hold just one key in PEM, and nothing after it")
 	}
 	switch block.Type {
 	case "PUBLIC KEY":
@@ -64,25 +64,32 @@ func parsePublicKey(text []byte) (key any, alg string, err error) {
 		}
 	default:
 		// Most likely a private key, which has no business on this server.
-		return nil, "", fmt.Errorf("public key PEM holds a %q block: give the public key", block.Type)
+		return nil, "", fmt.Errorf("holds a %q block of PEM: give the public key", block.Type)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("public key PEM cannot be read: %w", err)
+		return nil, "", fmt.Errorf("holds a key that cannot be read: %w", err)
 	}
 	if alg, err = algFor(key); err != nil {
-		return nil, "", fmt.Errorf("public key cannot be used: %w", err)
+		return nil, "", fmt.Errorf("holds a key that cannot be used: %w", err)
 	}
 	return key, alg, nil
 }
+
+// minSecretBytes is the shortest shared secret: one that is shorter can be
+// guessed from a token, without the server. One of less than adviceSecretBytes
+// still gets a warning.
+const minSecretBytes = 16
 
 // checkSecret refuses secrets that protect nothing.
 func checkSecret(secret []byte) error {
 	switch {
 	case len(bytes.TrimSpace(secret)) == 0:
-		return errors.New("jwt secret is empty")
+		return errors.New("is empty")
 	case bytes.Contains(secret, []byte("-----BEGIN ")):
 		// Whoever has the public key could sign.
-		return errors.New("jwt secret is a PEM text: give it as the public key")
+		return errors.New("is a PEM text: give it as the public key")
+	case len(secret) < minSecretBytes:
+		return fmt.Errorf("has less than %d bytes and can be guessed: use 32 random ones", minSecretBytes)
 	}
 	return nil
 }

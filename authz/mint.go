@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/weftsync/weft/room"
 )
 
 // MintConfig describes a token to make.
@@ -33,11 +35,11 @@ type MintConfig struct {
 // a user whom it has let in.
 func Mint(secret []byte, cfg MintConfig) (string, error) {
 	if err := checkSecret(secret); err != nil {
-		return "", fmt.Errorf("authz: %w", err)
+		return "", &room.ConfigError{Field: "authz.JWTConfig.Secret", Problem: err}
 	}
 	names, err := cfg.Claims.withDefaults()
 	if err != nil {
-		return "", fmt.Errorf("authz: %w", err)
+		return "", err
 	}
 	switch {
 	case cfg.Room == "":

@@ -55,9 +55,10 @@ const (
 //
 //   - any 2xx with {"permissions":"readonly" or "readwrite", "metadata":any JSON,
 //     "expiresAt":Unix seconds}, the latter two optional, is the grant;
-//   - 401 and 403 are a refusal; the client is told the "reason" of the body
-//     {"reason":"…"}, cut to MaxReason bytes, if there is one and it does not
-//     quote the token.
+//   - 401 (the token is bad: [BadToken]) and 403 (it is good, and does not open
+//     this room: [Refused]) are refusals; the client is told the "reason" of the
+//     body {"reason":"…"}, cut to MaxReason bytes, if there is one and it does
+//     not quote the token.
 //
 // Everything else is an error, of which the client is told nothing. Redirects
 // are not followed. A 5xx answer or a broken connection is tried once more, so
@@ -70,12 +71,34 @@ type Webhook struct {
 	slots   chan struct{}
 }
 
+// Validate says, in a [room.ConfigError], what is wrong with the configuration;
+// nil if nothing is. It calls nobody. [NewWebhook] calls it.
+func (cfg WebhookConfig) Validate() error {
+	_, err := cfg.check()
+	return err
+}
+
+func (cfg WebhookConfig) check() (endpoint, error) {
+	for _, name := range cfg.ForwardHeaders {
+		if !isHeaderName(strings.TrimSpace(name)) {
+			return endpoint{}, &room.ConfigError{Field: "authz.WebhookConfig.ForwardHeaders", Problem: errors.New("has something that is not a header's name")}
+		}
+	}
+	return parseEndpoint("authz.WebhookConfig.URL", cfg.URL)
+}
+
+func isHeaderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
+	})
+}
+
 // NewWebhook returns an authorizer, or an error that says what is wrong with
 // the configuration.
 func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
-	url, err := parseEndpoint("webhook url", cfg.URL)
+	url, err := cfg.check()
 	if err != nil {
-		return nil, fmt.Errorf("authz: %w", err)
+		return nil, err
 	}
 	w := &Webhook{url: url, timeout: cfg.Timeout}
 	if w.timeout <= 0 {
@@ -137,8 +160,11 @@ func (w *Webhook) Authorize(ctx context.Context, info Info) (room.Grant, error) 
 		return room.Grant{}, fmt.Errorf("authz: webhook %s: waiting for a turn: %w", w.url.place, ctx.Err())
 	}
 	status, answer, err := w.post(ctx, question)
-	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		return room.Grant{}, webhookDenied(answer, info.Token)
+	switch status {
+	case http.StatusUnauthorized:
+		return room.Grant{}, webhookDenied(BadToken, answer, info.Token)
+	case http.StatusForbidden:
+		return room.Grant{}, webhookDenied(Refused, answer, info.Token)
 	}
 	if err != nil {
 		return room.Grant{}, fmt.Errorf("authz: webhook %s: %w", w.url.place, err)
@@ -153,6 +179,28 @@ func (w *Webhook) Authorize(ctx context.Context, info Info) (room.Grant, error) 
 	return g, nil
 }
 
+// decidedBy is what a refusal may depend on beside the token and the room; see
+// [RememberRefusals].
+func (w *Webhook) decidedBy(info Info) []string {
+	if info.Request == nil {
+		return nil
+	}
+	var values []string
+	for _, name := range w.headers {
+		values = append(values, name)
+		values = append(values, forwarded(info.Request, name)...)
+	}
+	return values
+}
+
+// forwarded are the values of a header that is passed on.
+func forwarded(r *http.Request, name string) []string {
+	if name == "Host" && r.Host != "" { // net/http keeps it apart
+		return []string{r.Host}
+	}
+	return r.Header[name]
+}
+
 func (w *Webhook) question(info Info) webhookQuestion {
 	q := webhookQuestion{RoomID: info.RoomID, ClientID: info.ClientID, Token: info.Token, Refresh: info.Request == nil}
 	r := info.Request
@@ -164,10 +212,7 @@ func (w *Webhook) question(info Info) webhookQuestion {
 		q.Request.Path = r.URL.Path // without the query, which holds the token
 	}
 	for _, name := range w.headers {
-		values := r.Header[name]
-		if name == "Host" && r.Host != "" { // net/http keeps it apart
-			values = []string{r.Host}
-		}
+		values := forwarded(r, name)
 		if len(values) == 0 {
 			continue
 		}
@@ -202,7 +247,7 @@ func (w *Webhook) post(ctx context.Context, question []byte) (status int, answer
 	}
 }
 
-func webhookDenied(answer []byte, token string) error {
+func webhookDenied(kind Kind, answer []byte, token string) error {
 	var body struct {
 		Reason string `json:"reason"`
 	}
@@ -212,7 +257,7 @@ func webhookDenied(answer []byte, token string) error {
 	if reason == "" || quotes {
 		reason = "access to this room was refused; sign in again or ask for access"
 	}
-	return Deny(reason)
+	return DenyAs(kind, reason)
 }
 
 // webhookGrant reads a 2xx answer. Its errors quote nothing of it.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ func (a *appender) run(ctx context.Context) {
 		case <-a.kicked:
 		}
 		for {
-			round := a.take()
+			round := a.take(ctx)
 			if len(round) == 0 {
 				break
 			}
@@ -65,14 +66,15 @@ func (a *appender) run(ctx context.Context) {
 
 // appending is one batch on its way.
 type appending struct {
-	p    *edgePartition
-	b    *batch
-	data []byte
-	cmd  *redis.Cmd
+	p     *edgePartition
+	b     *batch
+	data  []byte
+	redis *server
+	cmd   *redis.Cmd
 }
 
-// take takes the next batch of each partition that has one.
-func (a *appender) take() []appending {
+// take takes the next batch of each partition that has one, and whose Redis has space.
+func (a *appender) take(ctx context.Context) []appending {
 	a.mu.Lock()
 	list := a.list
 	a.list = nil
@@ -86,16 +88,22 @@ func (a *appender) take() []appending {
 			a.mu.Unlock()
 			break
 		}
+		server := a.inc.headroom.of(ctx, p.number)
 		p.mu.Lock()
+		if server.full.Load() {
+			p.dirty, p.full = false, true
+			p.mu.Unlock()
+			continue
+		}
 		b := p.sender.take()
 		p.dirty, p.full = b != nil, false
 		p.mu.Unlock()
 		if b == nil {
 			continue
 		}
-		data := appendBatch(nil, b)
+		data := encodeBatch(b)
 		size += len(data)
-		round = append(round, appending{p: p, b: b, data: data})
+		round = append(round, appending{p: p, b: b, data: data, redis: server})
 	}
 	return round
 }
@@ -114,6 +122,7 @@ func (a *appender) append(ctx context.Context, round []appending) bool {
 	for n := range round {
 		x := &round[n]
 		_, err := x.cmd.Text()
+		full := errors.Is(err, redis.Nil)
 		a.script.heard(x.cmd.Err())
 		x.p.mu.Lock()
 		switch {
@@ -121,7 +130,12 @@ func (a *appender) append(ctx context.Context, round []appending) bool {
 			x.p.sender.appended(x.b)
 			x.p.progress = time.Now()
 			i.stats.appended.Add(1)
-		case err == redis.Nil:
+			i.headroom.spend(x.redis, len(x.data))
+		case isFull(err):
+			x.p.sender.unknown()
+			i.headroom.refused(x.redis)
+			x.p.full, x.p.dirty = true, false
+		case full:
 			x.p.sender.unknown()
 			i.stats.logFull.Add(1)
 			x.p.full, x.p.dirty = true, false // its neighbours need not wait for it

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
@@ -48,16 +49,23 @@ func (it *item) size() int {
 type batch struct {
 	edge   string // incarnation
 	number uint64
+	// limits is what the edge lets its sessions make of a room: MaxDocumentBytes,
+	// MaxPresenceBytes and MaxSessions. Whoever applies the batch judges by these
+	// and not by limits of its own.
+	limits room.Limits
 	items  []item
 }
 
 const batchVersion = 1
 
-// appendBatch appends the batch's encoding.
-func appendBatch(b []byte, x *batch) []byte {
-	b = append(b, batchVersion)
+// encodeBatch returns the batch's encoding.
+func encodeBatch(x *batch) []byte {
+	b := append([]byte(nil), batchVersion)
 	b = appendText(b, x.edge)
 	b = binary.AppendUvarint(b, x.number)
+	for _, limit := range []int{x.limits.MaxDocumentBytes, x.limits.MaxPresenceBytes, x.limits.MaxSessions} {
+		b = binary.AppendUvarint(b, uint64(limit))
+	}
 	b = binary.AppendUvarint(b, uint64(len(x.items)))
 	for i := range x.items {
 		it := &x.items[i]
@@ -101,7 +109,7 @@ func appendClose(b []byte, c protocol.Close) []byte {
 
 var errEncoding = errors.New("unreadable encoding")
 
-// parseBatch reads what appendBatch wrote. The texts of the messages are parts
+// parseBatch reads what encodeBatch wrote. The texts of the messages are parts
 // of data.
 func parseBatch(data []byte) (x batch, err error) {
 	r := reader{data: data}
@@ -110,6 +118,7 @@ func parseBatch(data []byte) (x batch, err error) {
 	}
 	x.edge = string(r.text())
 	x.number = r.uint()
+	x.limits.MaxDocumentBytes, x.limits.MaxPresenceBytes, x.limits.MaxSessions = r.int(), r.int(), r.int()
 	n := r.uint()
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		it := item{kind: itemKind(r.byte()), room: string(r.text()), session: string(r.text())}
@@ -170,6 +179,15 @@ func (r *reader) uint() uint64 {
 	}
 	r.data = r.data[size:]
 	return n
+}
+
+func (r *reader) int() int {
+	n := r.uint()
+	if n > math.MaxInt {
+		r.fail()
+		return 0
+	}
+	return int(n)
 }
 
 func (r *reader) text() []byte {

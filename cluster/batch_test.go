@@ -9,14 +9,14 @@ import (
 )
 
 func TestBatchRoundTrip(t *testing.T) {
-	want := batch{edge: "node.1", number: 300, items: []item{
+	want := batch{edge: "node.1", number: 300, limits: room.Limits{MaxDocumentBytes: 1 << 40, MaxPresenceBytes: 1 << 20, MaxSessions: 1}, items: []item{
 		{kind: itemJoin, room: "r", session: "s", client: "c", grant: room.Grant{Permission: room.ReadWrite, Metadata: json.RawMessage(`{"a":1}`)}},
 		{kind: itemMessage, room: "日本", session: "s", text: []byte(`{"type":"patch"}`)},
 		{kind: itemRegrant, room: "r", session: "s", grant: room.Grant{Permission: room.ReadOnly}},
 		{kind: itemLeave, room: "r", session: "s"},
 		{kind: itemEdgeGone, session: "node.0"},
 	}}
-	data := appendBatch(nil, &want)
+	data := encodeBatch(&want)
 	got, err := parseBatch(data)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
@@ -32,13 +32,13 @@ func TestBatchRoundTrip(t *testing.T) {
 }
 
 func FuzzParseBatch(f *testing.F) {
-	f.Add(appendBatch(nil, &batch{edge: "e", number: 1, items: []item{{kind: itemLeave, room: "r", session: "s"}}}))
+	f.Add(encodeBatch(&batch{edge: "e", number: 1, items: []item{{kind: itemLeave, room: "r", session: "s"}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := parseBatch(data)
 		if err != nil {
 			return
 		}
-		again, err := parseBatch(appendBatch(nil, &b))
+		again, err := parseBatch(encodeBatch(&b))
 		if err != nil || !reflect.DeepEqual(again, b) {
 			t.Errorf("%v: %+v, %+v", err, again, b)
 		}

@@ -34,8 +34,7 @@ func (b *bell) ring() {
 	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
 	defer cancel()
 	pipe := b.inc.control.Pipeline()
-	pipe.XAdd(ctx, &redis.XAddArgs{Stream: b.key, MaxLen: 1, Values: []string{"r", ""}})
-	pipe.PExpire(ctx, b.key, bellTTL)
+	ringScript.Eval(ctx, pipe, []string{b.key}, bellTTL.Milliseconds())
 	if _, err := pipe.Exec(ctx); err != nil {
 		b.rung.Store(false)
 	}

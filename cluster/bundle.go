@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,11 +24,12 @@ const (
 	outReply
 	outHold
 	outLate
+	outPassed
 )
 
-// appendBundle appends the bundle's encoding. Diffs must have become frames.
-func appendBundle(b []byte, x *bundle) []byte {
-	b = append(b, bundleVersion)
+// encodeBundle returns the bundle's encoding. Diffs must have become frames.
+func encodeBundle(x *bundle) []byte {
+	b := append([]byte(nil), bundleVersion)
 	b = appendText(b, x.owner)
 	b = binary.AppendUvarint(b, uint64(x.partition))
 	b = binary.AppendUvarint(b, x.epoch)
@@ -66,6 +66,9 @@ func appendOutput(b []byte, o *output) []byte {
 	if o.reply != nil {
 		b = appendReply(b, o.reply)
 	}
+	if o.passed {
+		b = binary.AppendUvarint(b, uint64(o.passedFrom))
+	}
 	return b
 }
 
@@ -86,6 +89,7 @@ func (o *output) has() (bits uint64) {
 	set(outReply, o.reply != nil)
 	set(outHold, o.hold)
 	set(outLate, o.late)
+	set(outPassed, o.passed)
 	return bits
 }
 
@@ -109,7 +113,7 @@ func appendID(b []byte, id ID) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(b, id.MS), id.Seq)
 }
 
-// parseBundle reads what appendBundle wrote. What it returns does not keep data.
+// parseBundle reads what encodeBundle wrote. What it returns does not keep data.
 func parseBundle(data []byte) (x bundle, err error) {
 	r := reader{data: data}
 	if v := r.byte(); v != bundleVersion && r.err == nil {
@@ -164,6 +168,9 @@ func (r *reader) output() (o output) {
 	if has&outReply != 0 {
 		o.reply = r.reply()
 	}
+	if has&outPassed != 0 {
+		o.passed, o.passedFrom = true, int64(r.uint())
+	}
 	return o
 }
 
@@ -173,7 +180,7 @@ func (r *reader) reply() *reply {
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		s := room.SessionInfo{ID: string(r.text()), Client: string(r.text())}
 		g := r.grant()
-		s.Permission, s.Metadata = g.Permission, json.RawMessage(g.Metadata)
+		s.Permission, s.Metadata = g.Permission, g.Metadata
 		x.sessions = append(x.sessions, s)
 	}
 	return x

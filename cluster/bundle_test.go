@@ -22,6 +22,7 @@ func someBundle() bundle {
 			{id: ID{1, 4}, room: "r", reply: &reply{ask: 9, found: true, sessions: []room.SessionInfo{{ID: "s", Client: "c", Permission: room.ReadWrite, Metadata: json.RawMessage(`1`)}}}},
 			{id: ID{1, 4}, room: "r", reply: &reply{ask: 10}},
 			{id: ID{1, 5}, room: "r", to: "s", hold: true},
+			{id: ID{1, 5}, room: "r", passed: true, passedFrom: 6, timestamp: 1 << 50},
 			{room: "r", to: "s", late: true, frame: protocol.NewFrame([]byte(`{}`))},
 		},
 	}
@@ -29,7 +30,7 @@ func someBundle() bundle {
 
 func TestBundleRoundTrip(t *testing.T) {
 	want := someBundle()
-	data := appendBundle(nil, &want)
+	data := encodeBundle(&want)
 	got, err := parseBundle(data)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%v\n got %+v\nwant %+v", err, got, want)
@@ -40,20 +41,20 @@ func TestBundleRoundTrip(t *testing.T) {
 		}
 	}
 	want.partition = partitions
-	if _, err := parseBundle(appendBundle(nil, &want)); err == nil {
+	if _, err := parseBundle(encodeBundle(&want)); err == nil {
 		t.Error("a partition that there is not")
 	}
 }
 
 func FuzzParseBundle(f *testing.F) {
 	b := someBundle()
-	f.Add(appendBundle(nil, &b))
+	f.Add(encodeBundle(&b))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		b, err := parseBundle(data)
 		if err != nil {
 			return
 		}
-		again, err := parseBundle(appendBundle(nil, &b))
+		again, err := parseBundle(encodeBundle(&b))
 		if err != nil || !reflect.DeepEqual(again, b) {
 			t.Errorf("%v: %+v, %+v", err, again, b)
 		}

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
-	_ "embed" // scripts/agree.lua
+	"crypto/tls"
+	"crypto/x509"
+	_ "embed" // scripts
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,9 +17,10 @@ import (
 )
 
 // ErrUnfit is wrapped by errors about a Redis that answers and cannot be used
-// as it is: another password, version or setting is needed, and trying again
-// before somebody has seen to that fails alike. An error of a Redis that cannot
-// be reached does not wrap it.
+// as it is: another password, version, certificate or setting is needed, and
+// trying again before somebody has seen to that fails alike. Errors that may pass
+// by themselves do not wrap it: Redis cannot be reached, loads, is full, or is a
+// replica just now.
 var ErrUnfit = errors.New("redis cannot be used as it is")
 
 // redisError is an error that says all there is to say.
@@ -36,8 +39,9 @@ func unfit(format string, args ...any) error {
 }
 
 // checkRedis makes sure, before a node takes part, that Redis can be reached
-// and keeps what it is given, and that the nodes that use it under the prefix
-// have the same ring parameters; the first node writes them down. In a Redis
+// and keeps what it is given, that the nodes that use it under the prefix
+// have the same ring parameters, which the first node writes down, and that the
+// user may do everything that a node does. In a Redis
 // Cluster it looks at every master.
 //
 // The error is a sentence that names the address and says what to do, and
@@ -46,14 +50,15 @@ func unfit(format string, args ...any) error {
 func checkRedis(ctx context.Context, client redis.UniversalClient, prefix string, ring map[string]string, log *slog.Logger) error {
 	switch c := client.(type) {
 	case *redis.ClusterClient:
-		where, secret := strings.Join(c.Options().Addrs, ", "), c.Options().Password
+		o := c.Options()
+		where, secret := strings.Join(o.Addrs, ", "), password(ctx, o.Password, o.CredentialsProvider, o.CredentialsProviderContext)
 		err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 			return checkServer(ctx, node, node.Options().Addr, true, log)
 		})
 		if err != nil {
 			return explain(err, where, secret)
 		}
-		return explain(agree(ctx, c, prefix, ring), where, secret)
+		return explain(settle(ctx, c, prefix, ring), where, secret)
 	case *redis.Client:
 		where := c.Options().Addr
 		if where == "FailoverClient" { // as the library calls it
@@ -62,9 +67,9 @@ func checkRedis(ctx context.Context, client redis.UniversalClient, prefix string
 		if err := checkServer(ctx, c, where, false, log); err != nil {
 			return err
 		}
-		return explain(agree(ctx, c, prefix, ring), where, c.Options().Password)
+		return explain(settle(ctx, c, prefix, ring), where, secretOf(ctx, c))
 	default:
-		return explain(agree(ctx, client, prefix, ring), "its address", "")
+		return explain(settle(ctx, client, prefix, ring), "its address", "")
 	}
 }
 
@@ -76,7 +81,7 @@ func checkServer(ctx context.Context, c *redis.Client, where string, clustered b
 		log.Warn("redis does not tell about itself: make sure that it is version 6.2 or later, that its maxmemory-policy is noeviction, and that it keeps an append-only file", "redis", where)
 		return nil
 	case err != nil:
-		return explain(err, where, c.Options().Password)
+		return explain(err, where, secretOf(ctx, c))
 	}
 	config := func(name string) (value string, known bool) {
 		values, err := c.ConfigGet(ctx, name).Result()
@@ -86,7 +91,11 @@ func checkServer(ctx context.Context, c *redis.Client, where string, clustered b
 		value, known = values[name]
 		return value, known
 	}
-	wrong, doubts := judge(parseInfo(text), config, clustered)
+	info := parseInfo(text)
+	if info["role"] == "slave" && info["redis_mode"] != "sentinel" {
+		return explainReplica(where, nil) // before its settings: its master's may differ
+	}
+	wrong, doubts := judge(info, config, clustered)
 	if wrong != "" {
 		return unfit("redis at %s %s", where, wrong)
 	}
@@ -94,6 +103,11 @@ func checkServer(ctx context.Context, c *redis.Client, where string, clustered b
 		log.Warn("redis "+doubt, "redis", where)
 	}
 	return nil
+}
+
+func secretOf(ctx context.Context, c *redis.Client) string {
+	o := c.Options()
+	return password(ctx, o.Password, o.CredentialsProvider, o.CredentialsProviderContext)
 }
 
 // parseInfo reads what the command INFO answers.
@@ -118,8 +132,6 @@ func judge(info map[string]string, config func(name string) (string, bool), clus
 		return "is a Sentinel: begin the URL with redis+sentinel:// and end it with the name that the Sentinels give their Redis", nil
 	case info["cluster_enabled"] == "1" && !clustered:
 		return "belongs to a Redis Cluster: name several of its nodes, or add ?cluster=true to the URL", nil
-	case info["role"] == "slave":
-		return "is a replica, which nothing can be written to: name the master, or the Sentinels that know it", nil
 	case known && !enough:
 		return fmt.Sprintf("is version %s, which is too old: upgrade it to 6.2 or later", version), nil
 	case !known:
@@ -186,10 +198,25 @@ func atLeast62(text string) (known, enough bool) {
 	return err1 == nil && err2 == nil, major > 6 || major == 6 && minor >= 2
 }
 
+// settle is what is asked of Redis as a whole.
+func settle(ctx context.Context, client redis.UniversalClient, prefix string, ring map[string]string) error {
+	if err := agree(ctx, client, prefix, ring); err != nil {
+		return err
+	}
+	// Else a user without XADD, say, would make a node that is ready and does nothing.
+	return permitScript.Run(ctx, client, []string{prefix + "permit"}).Err()
+}
+
 //go:embed scripts/agree.lua
 var agreeText string
 
-var agreeScript = redis.NewScript(agreeText)
+//go:embed scripts/permit.lua
+var permitText string
+
+var (
+	agreeScript  = redis.NewScript(agreeText)
+	permitScript = redis.NewScript(permitText)
+)
 
 // agree makes sure that all nodes have the ring parameters that this one has.
 func agree(ctx context.Context, client redis.UniversalClient, prefix string, ring map[string]string) error {
@@ -212,29 +239,37 @@ func agree(ctx context.Context, client redis.UniversalClient, prefix string, rin
 // Redis it keeps no more than the text, without the password, which a proxy
 // may have quoted.
 func explain(err error, where, password string) error {
-	if err == nil || errors.As(err, new(*redisError)) {
+	if err == nil || errors.As(err, new(*redisError)) || errors.As(err, new(*hereError)) {
 		return err
 	}
 	is := func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) }
 	has := func(part string) bool { return strings.Contains(err.Error(), part) }
 	var reply redis.Error
 	switch {
+	case errors.As(err, new(x509.HostnameError)):
+		return &redisError{unfit: true, cause: err, text: fmt.Sprintf("redis at %s has a TLS certificate for another name: name it as its certificate does, or add the option server_name to the URL: %v", where, err)}
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return &redisError{unfit: true, cause: err, text: fmt.Sprintf("redis at %s has a TLS certificate that is not trusted: name its authority by redis-ca-file, or renew it if it has expired: %v", where, err)}
+	case has("tls: certificate required") || has("tls: bad certificate"):
+		return unfit("redis at %s wants to see a TLS certificate of its clients, and Weft has none: set its tls-auth-clients to no or optional, and let users prove themselves by passwords", where)
 	case has("all sentinels specified"):
 		return explainSentinels(err)
 	case is("WRONGPASS") || is("invalid password"):
 		return unfit("redis at %s refuses the user or the password: check them in the URL, where special characters must be percent-encoded", where)
 	case is("NOAUTH") || is("Authentication required"):
 		return unfit("redis at %s wants a password: write redis://:password@host, or redis://user:password@host", where)
-	case is("NOPERM"):
+	case is("NOPERM") || has("ACL failure in script") || has("The user executing the script can't"):
 		return unfit("redis at %s does not let this user do what Weft does: give it all commands on the keys with Weft's prefix, as in ACL SETUSER weft on >password ~weft:* +@all", where)
 	case is("This instance has cluster support disabled"):
 		return unfit("redis at %s is no Redis Cluster: name one host, without cluster=true", where)
 	case is("DB index is out of range"):
 		return unfit("redis at %s does not have so many databases: name another one in the URL, or raise the setting databases", where)
 	case is("READONLY"):
-		return unfit("redis at %s is a replica, which nothing can be written to: name the master, or the Sentinels that know it", where)
-	case is("OOM"):
-		return unfit("redis at %s is full: raise its maxmemory", where)
+		return explainReplica(where, err)
+	case is("OOM") || isFull(err):
+		return &redisError{cause: err, text: fmt.Sprintf("redis at %s is full: raise its maxmemory", where)}
+	case is("MASTERDOWN"):
+		return &redisError{cause: err, text: fmt.Sprintf("redis at %s is a replica that has lost its master: see that one of them is the master", where)}
 	case is("LOADING"):
 		return &redisError{cause: err, text: fmt.Sprintf("redis at %s is still loading what it kept: try again when it has finished", where)}
 	case is("CLUSTERDOWN"):
@@ -244,11 +279,17 @@ func explain(err error, where, password string) error {
 		if password != "" {
 			text = strings.ReplaceAll(text, password, "…")
 		}
-		return &redisError{text: fmt.Sprintf("redis at %s refuses: %s", where, text)}
+		return &redisError{text: fmt.Sprintf("redis at %s refuses: %s", where, strings.Join(strings.Fields(text), " "))}
 	case has("first record does not look like a TLS handshake"):
 		return unfit("redis at %s speaks no TLS there: begin the URL with redis:// instead of rediss://, or name its TLS port", where)
 	}
 	return &redisError{cause: err, text: fmt.Sprintf("redis at %s cannot be reached: check the address, that Redis runs, and whether it speaks TLS there (rediss://) or not (redis://): %v", where, err)}
+}
+
+// explainReplica does so where nothing can be written to, as for the time in which
+// a replica is about to become the master.
+func explainReplica(where string, cause error) error {
+	return &redisError{cause: cause, text: fmt.Sprintf("redis at %s is a replica, which nothing can be written to: name the master, or the Sentinels that know it, unless it is about to become the master", where)}
 }
 
 // explainSentinels does so where no Sentinel named a Redis.
@@ -256,7 +297,7 @@ func explainSentinels(err error) error {
 	is := func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) }
 	switch {
 	case errors.Is(err, redis.Nil):
-		return unfit("the Sentinels know no Redis by the name that the URL ends with: it is what follows sentinel monitor in their configuration")
+		return &redisError{cause: err, text: "the Sentinels know no Redis by the name that the URL ends with: it is what follows sentinel monitor in their configuration"}
 	case is("unknown command"):
 		return unfit("redis is there where the URL says that Sentinels are: name the Sentinels and their port, or begin the URL with redis://")
 	case is("WRONGPASS") || is("NOAUTH") || is("invalid password"):

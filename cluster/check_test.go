@@ -42,7 +42,6 @@ func TestJudge(t *testing.T) {
 		{name: "in a cluster", old: "cluster_enabled:0", new: "cluster_enabled:1", clustered: true},
 		{name: "of a cluster", old: "cluster_enabled:0", new: "cluster_enabled:1", wrong: "?cluster=true"},
 		{name: "sentinel", old: "redis_mode:standalone", new: "redis_mode:sentinel", wrong: "redis+sentinel://"},
-		{name: "replica", old: "role:master", new: "role:slave", wrong: "is a replica"},
 		{name: "evicts", old: "noeviction", new: "allkeys-lru", wrong: "has the maxmemory-policy allkeys-lru"},
 		{name: "evicts leases", old: "noeviction", new: "volatile-ttl", wrong: "has the maxmemory-policy volatile-ttl"},
 		{name: "would evict", old: "maxmemory:1073741824\r\nmaxmemory_policy:noeviction", new: "maxmemory:0\r\nmaxmemory_policy:allkeys-lru", doubts: []string{"has the maxmemory-policy allkeys-lru, with which it would"}},
@@ -133,8 +132,17 @@ func TestCheckRedis(t *testing.T) {
 		{name: "other ring", answer: answers(good, "*2\r\n"+bulk("partitions")+bulk("128")), want: `the nodes that share the prefix "weft:" in Redis have "128" for their parameter "partitions", and this node has "271": run the same version`},
 		{name: "newer ring", answer: answers(good, "*2\r\n"+bulk("colour")+bulk("blue")), want: `have "blue" for their parameter "colour", and this node does not know it`},
 		{name: "no scripts", answer: answers(good, "-NOPERM this user has no permissions to run the 'eval' command\r\n"), want: "~weft:*"},
-		{name: "full", answer: answers(good, "-OOM command not allowed when used memory > 'maxmemory'.\r\n"), want: "maxmemory"},
-		{name: "read only", answer: answers(good, "-READONLY You can't write against a read only replica.\r\n"), want: "replica"},
+		{name: "not every command", answer: func(command []string) string {
+			if strings.HasPrefix(strings.ToUpper(command[0]), "EVAL") && strings.Contains(command[3], "permit") {
+				return "-ERR ACL failure in script: User weft has no permissions to run the 'xadd' command\r\n"
+			}
+			return answers(good, same)(command)
+		}, want: "~weft:*"},
+		{name: "full", answer: answers(good, "-OOM command not allowed when used memory > 'maxmemory'.\r\n"), want: "maxmemory", fit: true},
+		{name: "read only", answer: answers(good, "-READONLY You can't write against a read only replica.\r\n"), want: "is a replica", fit: true},
+		{name: "replica", answer: answers(bulk(strings.NewReplacer("role:master", "role:slave", "noeviction", "allkeys-lru").Replace(goodInfo)), same), want: "is a replica", fit: true},
+		{name: "replica without its master", answer: always("-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n"), want: "has lost its master", fit: true},
+		{name: "no keys in scripts", answer: answers(good, "-ERR ACL failure in script: User weft has no permissions to access one of the keys\r\n"), want: "~weft:*"},
 		{name: "wrong password", answer: always("-WRONGPASS invalid username-password pair or user is disabled.\r\n"), want: "refuses the user or the password"},
 		{name: "old wrong password", answer: always("-ERR invalid password\r\n"), want: "refuses the user or the password"},
 		{name: "loading", answer: always("-LOADING Redis is loading the dataset in memory\r\n"), want: "still loading", fit: true},
@@ -222,7 +230,7 @@ func TestCheckRedisBySentinels(t *testing.T) {
 		})
 		o := &redis.UniversalOptions{Addrs: []string{f.addr}, MasterName: "m", Password: testPassword}
 		err := checkRedis(t.Context(), connect(t, o, clientControl), "weft:", nil, slog.New(slog.DiscardHandler))
-		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrUnfit) != (c.reply != "") || strings.Contains(err.Error(), testPassword) {
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrUnfit) != strings.HasPrefix(c.reply, "-") || strings.Contains(err.Error(), testPassword) {
 			t.Errorf("%q: %v", c.reply, err)
 		}
 	}
@@ -247,6 +255,13 @@ func TestCheckRedisLooksAtEveryMaster(t *testing.T) {
 	o := &redis.UniversalOptions{Addrs: []string{good.addr}, IsClusterMode: true}
 	err := checkRedis(t.Context(), connect(t, o, clientControl), "weft:", nil, slog.New(slog.DiscardHandler))
 	if !errors.Is(err, ErrUnfit) || !strings.HasPrefix(err.Error(), "redis at "+bad.addr+" has the maxmemory-policy allkeys-random") {
+		t.Error(err)
+	}
+}
+
+func TestExplainWantsAClientCertificate(t *testing.T) {
+	err := explain(&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, "redis:6379", "")
+	if !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), "tls-auth-clients") {
 		t.Error(err)
 	}
 }

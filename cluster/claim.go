@@ -22,9 +22,9 @@ type chance struct {
 // to be its own and are not, as after Redis has lost that they were released.
 const strayRounds = 10
 
-// look finds out which of the wanted partitions nobody owns, and which of the
+// chances finds out which of the wanted partitions nobody owns, and which of the
 // others only this node can claim.
-func (o *ownership) look(ctx context.Context, wanted, others []int) ([]chance, error) {
+func (o *ownership) chances(ctx context.Context, wanted, others []int) ([]chance, error) {
 	mine := len(wanted)
 	wanted = append(wanted, others...)
 	if len(wanted) == 0 {
@@ -53,6 +53,9 @@ func (o *ownership) look(ctx context.Context, wanted, others []int) ([]chance, e
 			if !o.inc.liveness.dead(owner) {
 				continue
 			}
+		}
+		if !c.taken && o.inc.liveness.blind() {
+			continue // Redis may have forgotten who claimed it: whoever lives takes it back first
 		}
 		if epoch == "" {
 			c.seen = "0"
@@ -147,30 +150,4 @@ func (o *ownership) own(n int, c claimed) {
 	}
 	o.inc.stats.claims.Add(1)
 	o.inc.tasks.Go(p.run)
-}
-
-// verify fences the partitions that others have claimed meanwhile.
-func (o *ownership) verify(ctx context.Context) error {
-	list := o.list()
-	if len(list) == 0 {
-		return nil
-	}
-	pipe := o.inc.control.Pipeline()
-	for _, p := range list {
-		pipe.HMGet(ctx, o.inc.keys.own(p.number), "epoch", "owner")
-	}
-	cmds, err := pipe.Exec(ctx)
-	if err != nil {
-		return err
-	}
-	for at, cmd := range cmds {
-		values := cmd.(*redis.SliceCmd).Val()
-		text, _ := values[0].(string)
-		owner, _ := values[1].(string)
-		epoch, _ := strconv.ParseUint(text, 10, 64)
-		if p := list[at]; epoch > p.epoch || epoch == p.epoch && owner != o.inc.id {
-			p.fence()
-		}
-	}
-	return nil
 }

@@ -2,13 +2,12 @@ package cluster
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
@@ -16,16 +15,19 @@ import (
 )
 
 // Config says how a node takes part in a cluster. Only Redis must be set. All
-// nodes of a cluster must have the same Redis, Prefix, GossipKey and LeaseTTL.
+// nodes of a cluster must have the same Redis, Prefix, first of GossipKeys and LeaseTTL.
 type Config struct {
 	// Redis is where rooms live; see [ParseRedisURL]. Who Redis is and how to
-	// get in is all that is used of it.
+	// get in is all that is used of it. Its CredentialsProvider, if set, says the
+	// user and the password for each new connection, so that they can change
+	// while the node runs; see [Credentials].
 	Redis *redis.UniversalOptions
 	// Prefix begins the names of all keys in Redis. Default "weft:".
 	Prefix string
 
-	// NodeName tells the nodes apart; a restarted node should have its old
-	// name. Default: the host's name.
+	// NodeName tells the nodes apart. A node that is restarted in place had better
+	// keep its name, and so its share of the rooms; one that replaces another, as
+	// a pod of a Deployment does, has its own. Default: the host's name.
 	NodeName string
 	// GossipListen is where the nodes find each other, host:port for TCP and
 	// UDP. Default ":7946".
@@ -33,9 +35,18 @@ type Config struct {
 	// GossipAdvertise is the address under which the others reach GossipListen.
 	// Default: the machine's private address.
 	GossipAdvertise string
-	// GossipKey encrypts the gossip: 16, 24 or 32 bytes in base64. Default: no
-	// encryption.
-	GossipKey string
+	// PeerListen is where this node's death watch listens, host:port for TCP:
+	// every node holds a connection to every other one's, whose end proves a
+	// death sooner than a lease ends. Port 0 takes a free one. Default ":7947".
+	PeerListen string
+	// PeerAdvertise is the address, IP or IP:port, under which the others reach
+	// PeerListen; it must lead to this node alone. What is left out is the
+	// gossip's advertised address, and the port of PeerListen.
+	PeerAdvertise string
+	// GossipKeys encrypt the gossip, each 16, 24 or 32 bytes in base64: the first
+	// encrypts, and what any of them has encrypted can be read. [Node.SetGossipKeys]
+	// changes them. Default: no encryption.
+	GossipKeys []string
 	// Join lists addresses, host:port, of nodes of the cluster, at least one of
 	// which should be running. A DNS name stands for all its addresses and is
 	// resolved again and again. A node without any, or which finds nobody,
@@ -44,13 +55,23 @@ type Config struct {
 
 	// LeaseTTL is how long a node that is silent still owns its rooms. Default 2s.
 	LeaseTTL time.Duration
-	// SaveInterval is how often changed rooms are checkpointed. Default 2s.
+	// SaveInterval is how often it is looked whether changed rooms should be
+	// checkpointed: that is put off while it would write much for few bytes of log,
+	// in which the changes are kept. Default 2s.
 	SaveInterval time.Duration
 	// RoomIdleTimeout is how long a room without sessions stays in the memory of
 	// its owner. Default 60s.
 	RoomIdleTimeout time.Duration
 	// AuthorizeTimeout bounds one token refresh. Default 10s.
 	AuthorizeTimeout time.Duration
+	// DrainRate is how many sockets a second close when the node leaves; more if the
+	// time for that would not be enough. Default 1000.
+	DrainRate int
+	// Rebalance lets a node with more than 1.25 times the mean of all nodes' sockets
+	// close up to 1 % of its own a minute (1012), so that their clients come back
+	// to others; not while a node comes or goes. It takes a load balancer that prefers
+	// nodes with few sockets, or none in particular.
+	Rebalance bool
 	// Limits bounds what a room holds.
 	Limits room.Limits
 
@@ -72,11 +93,17 @@ type Config struct {
 	// function for it; see [room.Config].
 	OnTokenRefresh func(room.TokenRefresh) (room.Grant, error)
 
+	// OnWait, if set, is called while [Join] waits, with what for: a sentence,
+	// after each attempt that has failed. One call is made at a time, from the
+	// goroutine of Join.
+	OnWait func(error)
+
 	// Logger gets what an operator should know; nil means nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the metrics, weft_cluster_…; nil means none.
 	Registerer prometheus.Registerer
 
+	keyring *memberlist.Keyring // of GossipKeys; nil: the gossip is not encrypted
 	// rejoin is how often lost nodes are looked for, for tests.
 	rejoin time.Duration
 	// beforeApply breaks the engine, for tests.
@@ -84,30 +111,23 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Redis == nil {
-		return c, errors.New("cluster: Config.Redis is not set")
-	}
 	if c.NodeName == "" {
 		name, err := os.Hostname()
 		if err != nil {
-			return c, fmt.Errorf("the host has no name, set a node name: %w", err)
+			return c, &room.ConfigError{Field: "cluster.Config.NodeName", Problem: fmt.Errorf("is not set, and the host has no name: %w", err)}
 		}
 		c.NodeName = name
 	}
-	if strings.ContainsAny(c.NodeName, "{}") || len(c.NodeName) > maxNodeName {
-		return c, fmt.Errorf("node name %q: at most %d bytes, without braces", c.NodeName, maxNodeName)
+	if err := c.Validate(); err != nil {
+		return c, err
 	}
 	c.Prefix = cmp.Or(c.Prefix, "weft:")
-	if strings.ContainsAny(c.Prefix, "{}") {
-		return c, fmt.Errorf("prefix %q: must not have braces", c.Prefix)
-	}
 	c.GossipListen = cmp.Or(c.GossipListen, ":7946")
+	c.PeerListen = cmp.Or(c.PeerListen, ":7947")
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, 2*time.Second)
-	if c.LeaseTTL < minLease {
-		return c, fmt.Errorf("lease TTL %s: must be at least %s", c.LeaseTTL, minLease)
-	}
 	c.SaveInterval = cmp.Or(c.SaveInterval, 2*time.Second)
 	c.RoomIdleTimeout = cmp.Or(c.RoomIdleTimeout, time.Minute)
+	c.DrainRate = cmp.Or(c.DrainRate, 1000)
 	c.AuthorizeTimeout = cmp.Or(c.AuthorizeTimeout, 10*time.Second)
 	c.MaxSessionBytes = cmp.Or(c.MaxSessionBytes, 1<<20)
 	c.MaxBufferBytes = cmp.Or(c.MaxBufferBytes, 64<<20)
@@ -119,8 +139,3 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
-
-const (
-	maxNodeName = 200
-	minLease    = 200 * time.Millisecond
-)

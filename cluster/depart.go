@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
 )
 
@@ -50,13 +51,10 @@ func (e *edge) closeAll(c protocol.Close) {
 	e.closeSockets(c)
 }
 
-const (
-	pacePerSocket = time.Millisecond
-	paceLongest   = 3 * time.Second
-)
-
-// closePaced closes all sockets, spread over some time and in no order, so that
-// their clients do not all come to the other nodes at once.
+// closePaced closes all sockets, Config.DrainRate a second or faster if the
+// context would end before, and in no order, so that their clients do not all come
+// to the other nodes at once. It takes at most four fifths of the time that is
+// left. Sessions that their rooms do not have yet end at once.
 func (e *edge) closePaced(ctx context.Context, c protocol.Close) {
 	e.closed.Store(true)
 	var seats []*seat
@@ -64,25 +62,28 @@ func (e *edge) closePaced(ctx context.Context, c protocol.Close) {
 		p := &e.partitions[n]
 		p.mu.Lock()
 		for _, r := range p.rooms {
-			seats = append(seats, r.seats...)
+			for _, s := range slices.Clone(r.seats) {
+				if s.joined {
+					seats = append(seats, s)
+				} else {
+					e.closeSeatLocked(s, c)
+				}
+			}
 		}
 		p.mu.Unlock()
 	}
 	rand.Shuffle(len(seats), func(a, b int) { seats[a], seats[b] = seats[b], seats[a] })
-	pace := min(pacePerSocket, paceLongest/time.Duration(max(1, len(seats))))
-	const together = 10
-	for n, s := range seats {
+	closed, err := room.CloseAtPace(ctx, e.inc.config.DrainRate, len(seats), func(n int) {
+		s := seats[n]
 		s.partition.mu.Lock()
+		defer s.partition.mu.Unlock()
 		if !s.left.Load() {
 			e.closeSeatLocked(s, c)
 		}
-		s.partition.mu.Unlock()
-		if n%together == together-1 {
-			select {
-			case <-time.After(together * pace):
-			case <-ctx.Done():
-			}
-		}
+	})
+	if err != nil {
+		e.inc.log.Warn("there was no time left to close the sockets at their pace: the rest closes at once", "sockets", len(seats)-closed)
+		e.closeSockets(c)
 	}
 }
 
@@ -110,7 +111,7 @@ func (e *edge) depart(ctx context.Context) error {
 		for n := range e.partitions {
 			p := &e.partitions[n]
 			p.mu.Lock()
-			if !p.sender.idle() && !(alone && !e.inc.ownership.owns(n)) {
+			if !p.sender.idle() && (!alone || e.inc.ownership.owns(n)) {
 				waiting++
 			}
 			p.mu.Unlock()
@@ -118,8 +119,8 @@ func (e *edge) depart(ctx context.Context) error {
 		if waiting == 0 {
 			return nil
 		}
-		if !e.inc.lease.valid() {
-			return errDepart // Redis is away
+		if !e.inc.lease.valid() || len(e.inc.headroom.full()) > 0 {
+			return errDepart // Redis is away, or full
 		}
 		select {
 		case <-ctx.Done():

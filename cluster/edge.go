@@ -16,7 +16,7 @@ import (
 type edge struct {
 	inc        *incarnation
 	partitions [partitions]edgePartition
-	parsers    sync.Pool
+	inbound    *room.Inbound
 	closed     atomic.Bool
 
 	space    sync.Cond    // of those whose sockets wait
@@ -38,7 +38,7 @@ type edgePartition struct {
 	receiver receiver
 	rooms    map[string]*edgeRoom
 	dirty    bool // the appender knows that there is something to append
-	full     bool // the log was full when that was tried
+	full     bool // the log, or Redis, was full when that was tried
 	// When something that is appended and not confirmed is appended again.
 	progress time.Time
 	doubts   int
@@ -53,39 +53,13 @@ type edgeRoom struct {
 func newEdge(i *incarnation) *edge {
 	e := &edge{inc: i, asks: map[uint64]chan *reply{}}
 	e.space.L = new(sync.Mutex)
-	e.parsers.New = func() any { return protocol.NewParser(i.config.Limits.Limits) }
+	e.inbound = room.NewInbound(i.ctx, room.InboundConfig{
+		Limits: i.config.Limits.Limits, AuthorizeTimeout: i.config.AuthorizeTimeout, Logger: i.log, Violations: &i.stats.violations,
+	})
 	for n := range e.partitions {
-		e.partitions[n] = edgePartition{number: n, sender: newSender(i.id)}
+		e.partitions[n] = edgePartition{number: n, sender: newSender(i.id, i.config.Limits)}
 	}
 	return e
-}
-
-// connect adds a session, which is in the room when the log has its join.
-func (e *edge) connect(roomID string, o room.ConnectOptions) (room.Session, error) {
-	if int(e.buffered.Load()) > e.inc.config.MaxBufferBytes {
-		return nil, ErrOverloaded
-	}
-	p := &e.partitions[partitionOf(roomID)]
-	s := newSeat(e, p, roomID, o)
-	it := item{kind: itemJoin, room: roomID, session: s.id, client: o.Client, grant: o.Grant}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e.closed.Load() {
-		return nil, ErrLeft
-	}
-	r := p.rooms[roomID]
-	if r == nil {
-		r = &edgeRoom{byID: map[string]*seat{}}
-		if p.rooms == nil {
-			p.rooms = map[string]*edgeRoom{}
-		}
-		p.rooms[roomID] = r
-	}
-	r.seats = append(r.seats, s)
-	r.byID[s.id] = s
-	e.count.Add(1)
-	e.sendLocked(p, s, it)
-	return s, nil
 }
 
 // sendLocked queues an item for the log; p.mu is held.
@@ -259,7 +233,7 @@ func (e *edge) deliverLocked(p *edgePartition, o *output) {
 func (e *edge) deliverTo(s *seat, o *output) {
 	switch {
 	case o.joined:
-		s.joined = true
+		s.enterLocked()
 	case o.close != nil:
 		e.closeSeatLocked(s, *o.close)
 	case o.grant != nil:
@@ -267,11 +241,13 @@ func (e *edge) deliverTo(s *seat, o *output) {
 	case o.late:
 		s.built(o.frame)
 		e.inc.stats.deliveries.Add(1)
-	case o.hold && s.building:
+	case o.hold && s.backlog.Building():
 		// It asks again before it was answered; only its last question counts.
 		e.closeSeatLocked(s, closeMissed)
 	case o.hold:
-		s.building = s.joined
+		if s.joined {
+			s.backlog.Begin()
+		}
 	case s.joined && !o.frame.IsZero():
 		s.tell(o.frame)
 		e.inc.stats.deliveries.Add(1)
@@ -283,7 +259,7 @@ func (e *edge) deliverTo(s *seat, o *output) {
 func (e *edge) closeBuildingLocked(p *edgePartition) {
 	for _, r := range p.rooms {
 		for _, s := range slices.Clone(r.seats) {
-			if s.building {
+			if s.backlog.Building() {
 				e.closeSeatLocked(s, protocol.CloseRestart)
 			}
 		}
@@ -292,7 +268,7 @@ func (e *edge) closeBuildingLocked(p *edgePartition) {
 
 // closeSeatLocked closes a socket, and its session leaves.
 func (e *edge) closeSeatLocked(s *seat, c protocol.Close) {
-	s.socket.Close(c)
+	s.endLocked(c)
 	e.removeLocked(s)
 }
 

@@ -11,9 +11,9 @@ import (
 
 // fold is what the owner of a partition computes: the rooms as a function of
 // their checkpoints and the log, and of nothing else. Two nodes that fold the
-// same log say the same things, whoever of them is the owner, and when.
+// same log say the same things, whoever of them is the owner, and when. No setting
+// of a node is an input: the limits by which a batch is judged came with it.
 type fold struct {
-	limits   room.Limits
 	rooms    map[string]*roomFold
 	edges    map[string]edgeMark
 	position ID                  // of the last entry that was applied
@@ -24,8 +24,9 @@ type fold struct {
 
 	// What broke the engine, see broken.go.
 	tries       map[place]int
-	only        string           // if set, what concerns other rooms is passed over
-	beforeApply func(room.Event) // tests break the engine here
+	only        string               // if set, what concerns other rooms is passed over
+	except      map[string]*roomFold // what concerns these is passed over, see adopt
+	beforeApply func(room.Event)     // tests break the engine here
 }
 
 // source is where a fold gets what is not in the log's next entry.
@@ -39,6 +40,8 @@ type source interface {
 	history(base, upto ID, yield func(ID, *batch))
 	// broke tells that an item has broken the engine, for the how manieth time.
 	broke(at place, room, session string, tries int)
+	// held tells that an item which had broken the engine has been applied.
+	held(at place)
 }
 
 // edgeMark is what an owner remembers of an edge.
@@ -83,6 +86,10 @@ type output struct {
 	// timestamp is the room's after the entry. What an edge gets of a room
 	// has every timestamp, so that it notices when something is missing.
 	timestamp int64
+	// passed says that all timestamps after passedFrom and before timestamp are passed
+	// over; there is nothing else to tell.
+	passed     bool
+	passedFrom int64
 }
 
 // reply answers a question that an edge has asked through the log.
@@ -101,16 +108,20 @@ type partitionCheckpoint struct {
 
 // guards can be taken away, one by one, by tests that show what for they are.
 type guards struct {
-	noBatchCheck, noEpochCheck, noContiguityCheck, noTrimBound bool
+	noBatchCheck, noEpochCheck, noContiguityCheck, noTrimBound, noChain, noAdoption bool
 }
 
-func newFold(limits room.Limits, base partitionCheckpoint, s source) *fold {
+// noLimits is for the parser of what edges have let in: the length of a buffer is
+// for them to judge. It is the longest that JavaScript counts without a gap.
+var noLimits = protocol.Limits{MaxBufferLength: min(math.MaxInt, 1<<53-1)}
+
+func newFold(base partitionCheckpoint, s source) *fold {
 	edges := maps.Clone(base.edges)
 	if edges == nil {
 		edges = map[string]edgeMark{}
 	}
 	return &fold{
-		limits: limits, source: s, parser: protocol.NewParser(limits.Limits),
+		source: s, parser: protocol.NewParser(noLimits),
 		rooms: map[string]*roomFold{}, edges: edges, position: base.position, base: base,
 		tries: map[place]int{},
 	}
@@ -145,31 +156,36 @@ func (f *fold) apply(id ID, b *batch) ([]output, verdict) {
 	f.edges[b.edge] = edgeMark{number: b.number}
 	var out []output
 	for i := range b.items {
-		out = append(out, f.tryItem(place{id, i}, b.edge, &b.items[i])...)
+		out = append(out, f.tryItem(place{id, i}, b, &b.items[i])...)
 	}
 	return out, applied
 }
 
-func (f *fold) item(id ID, edge string, it *item) []output {
+func (f *fold) item(id ID, b *batch, it *item) []output {
 	if it.kind == itemEdgeGone {
 		return f.edgeGone(id, it.session)
 	}
-	if f.only != "" && it.room != f.only {
+	if !f.about(it.room) {
 		return nil
 	}
 	r, err := f.room(it.room)
 	if err != nil {
 		why := protocol.Close{Code: protocol.CodeInternal, Reason: "room cannot be loaded"}
-		out := []output{{id: id, edge: edge, room: it.room, to: it.session, close: &why}}
+		out := []output{{id: id, edge: b.edge, room: it.room, to: it.session, close: &why}}
 		if it.ask != 0 {
-			out[0] = output{id: id, edge: edge, room: it.room, reply: &reply{ask: it.ask}}
+			out[0] = output{id: id, edge: b.edge, room: it.room, reply: &reply{ask: it.ask}}
 		}
 		return out
 	}
 	if !id.After(r.saved) {
 		return nil // the checkpoint has it
 	}
-	return r.item(f, id, edge, it)
+	return r.item(f, id, b, it)
+}
+
+// about reports whether the fold is about a room.
+func (f *fold) about(room string) bool {
+	return (f.only == "" || f.only == room) && f.except[room] == nil
 }
 
 // edgeGone lets all sessions of a dead edge leave, in an order that all agree on.
@@ -182,7 +198,7 @@ func (f *fold) edgeGone(id ID, edge string) []output {
 		}
 	}
 	for _, name := range f.source.live() {
-		if f.only == "" || f.only == name {
+		if f.about(name) {
 			_, _ = f.room(name) // one that cannot be loaded has no sessions that hear of it
 		}
 	}
@@ -204,7 +220,49 @@ func (f *fold) room(name string) (*roomFold, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := newRoomFold(name, c, f.limits)
+	r := newRoomFold(name, c)
 	f.rooms[name] = r
 	return r, nil
+}
+
+// bring loads the rooms that a batch is about, and returns the names of those that
+// were not in memory. Those that cannot be loaded are not among them.
+func (f *fold) bring(b *batch) (loaded []string) {
+	bring := func(name string) {
+		if f.rooms[name] != nil {
+			return
+		}
+		if _, err := f.room(name); err == nil {
+			loaded = append(loaded, name)
+		}
+	}
+	for i := range b.items {
+		if b.items[i].kind == itemEdgeGone {
+			for _, name := range f.source.live() {
+				bring(name)
+			}
+		} else {
+			bring(b.items[i].room)
+		}
+	}
+	return loaded
+}
+
+// adopt takes, from a Redis that has gone back to an earlier moment, the rooms that are
+// not in memory. What Redis had at that moment was whole: checkpoints, the place where the
+// log begins and the entries after it. So a room is what its checkpoint
+// and those entries say. They may have been trimmed since, but that is what Redis has
+// forgotten.
+func (f *fold) adopt(base partitionCheckpoint) {
+	then := newFold(base, f.source)
+	then.except, then.tries, then.guards, then.beforeApply = f.rooms, f.tries, f.guards, f.beforeApply
+	if f.guards.noAdoption {
+		return
+	}
+	f.source.history(base.position, f.position, func(id ID, b *batch) { then.apply(id, b) })
+	for name, r := range then.rooms {
+		if f.rooms[name] == nil {
+			f.rooms[name] = r
+		}
+	}
 }

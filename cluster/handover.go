@@ -129,11 +129,11 @@ func (p *partition) release(ctx context.Context, to string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	err := p.fencedRun(ctx, releaseScript, []string{p.inc.keys.meta(p.number)}, p.fold.position.String(), to)
+	err := p.fencedRun(ctx, releaseScript, nil, p.fold.position.String(), to)
 	switch {
 	case store.IsFenced(err):
 		return p.ctx.Err()
-	case isBehind(err):
+	case store.IsForgotten(err):
 		p.mend()
 	}
 	return err

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -18,6 +19,7 @@ type inbox struct {
 	inc   *incarnation
 	bell  *bell               // wakes it for the end
 	parts map[string]*parting // by owner
+	much  chan struct{}       // what was read and is still in Redis is
 
 	name string // of the last entry that was read
 
@@ -43,16 +45,57 @@ const (
 )
 
 func newInbox(i *incarnation) *inbox {
-	return &inbox{inc: i, bell: newBell(i, "in"), parts: map[string]*parting{}}
+	return &inbox{inc: i, bell: newBell(i, "in"), parts: map[string]*parting{}, much: make(chan struct{}, 1)}
 }
 
-// open makes the stream, whose chain begins with a name that nobody else has.
+// open makes the stream, whose chain begins with a name that nobody else has. Both keys
+// must be there before a script uses them, since a slot of a Redis Cluster that is moving
+// has no place for a key that is not. Each command has one.
 func (x *inbox) open(ctx context.Context) error {
 	x.name = rand.Text()
-	if err := x.inc.control.HSet(ctx, x.inc.keys.outMeta(x.inc.id), "last", x.name).Err(); err != nil {
+	pipe := x.inc.control.Pipeline()
+	out, meta := x.inc.keys.out(x.inc.id), x.inc.keys.outMeta(x.inc.id)
+	// The node prolongs that. Without a lease, as of a node that starts while Redis is
+	// slow and begins again and again, it must not stay for ever.
+	ringScript.Eval(ctx, pipe, []string{out}, rememberGone)
+	pipe.XTrimMaxLen(ctx, out, 0)
+	markScript.Eval(ctx, pipe, []string{meta}, "last", x.name, rememberGone)
+	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("begin this node's stream: %w", err)
 	}
 	return nil
+}
+
+const (
+	tidyInterval = 250 * time.Millisecond
+	// tidyAnyway is after how many of these Redis hears that the stream is still wanted.
+	tidyAnyway = 240
+)
+
+// tidy cuts off what was read, until the context ends.
+func (x *inbox) tidy(ctx context.Context) {
+	tick := time.NewTicker(tidyInterval)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-x.much:
+		}
+		next, got := x.read()
+		if got == 0 && n%tidyAnyway != 0 {
+			continue
+		}
+		k := x.inc.keys
+		err := tidyScript.Run(ctx, x.inc.control, []string{k.out(x.inc.id), k.outMeta(x.inc.id)}, next, got, rememberGone).Err()
+		switch {
+		case err == nil:
+			x.cutOff(got)
+		case ctx.Err() == nil:
+			x.inc.trouble.note("what was read cannot be removed", err)
+		}
+	}
 }
 
 // read returns the first id that need stay in Redis, empty if there is nothing
@@ -112,10 +155,13 @@ func (x *inbox) run(ctx context.Context) {
 func (x *inbox) delivered() {
 	x.mu.Lock()
 	x.done = x.last
-	much := x.got > x.inc.config.MaxOutBytes/8
+	much := x.got > min(x.inc.config.MaxOutBytes/8, maxOutWhenFull/2)
 	x.mu.Unlock()
 	if much {
-		x.inc.lease.hurry() // it makes room
+		select {
+		case x.much <- struct{}{}: // it makes room
+		default:
+		}
 	}
 }
 
@@ -123,7 +169,7 @@ func (x *inbox) delivered() {
 // is Redis's, or the context's.
 func (x *inbox) caughtUp(ctx context.Context) error {
 	text, err := x.inc.control.HGet(ctx, x.inc.keys.outMeta(x.inc.id), "id").Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return nil
 	}
 	if err != nil {
@@ -235,9 +281,14 @@ func (x *inbox) part(data []byte) {
 // another one by now, with a shorter stream, or one that grew on from there.
 func (x *inbox) resume(ctx context.Context) error {
 	i := x.inc
-	last, err := i.control.HGet(ctx, i.keys.outMeta(i.id), "last").Result()
-	if err != nil && err != redis.Nil {
+	values, err := i.control.HMGet(ctx, i.keys.outMeta(i.id), "last", "gone").Result()
+	if err != nil {
 		return err
+	}
+	last, _ := values[0].(string)
+	if values[1] != nil { // the stream went with that
+		i.end(errBuried)
+		return errBuried
 	}
 	from, first := "-", true
 	for {

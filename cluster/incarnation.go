@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -34,7 +35,7 @@ type incarnation struct {
 
 	lease     *lease
 	liveness  *liveness
-	hints     *hints
+	deaths    *deathWatch
 	gossip    *membership
 	edge      *edge
 	appender  *appender
@@ -42,6 +43,7 @@ type incarnation struct {
 	outbox    *outbox
 	ownership *ownership
 	readers   *readers
+	headroom  *headroom
 	trouble   *trouble
 
 	ctx    context.Context
@@ -77,39 +79,41 @@ func begin(ctx context.Context, c *Config, clients clients, s *stats) (_ *incarn
 	i.lease, i.liveness = newLease(i), newLiveness(i)
 	i.edge, i.inbox, i.outbox = newEdge(i), newInbox(i), newOutbox(i)
 	i.appender, i.readers, i.ownership = newAppender(i), newReaders(i), newOwnership(i)
+	i.headroom = newHeadroom(i)
 	defer func() {
 		if err != nil {
 			i.abandon()
 		}
 	}()
-	if err := i.inbox.open(ctx); err != nil {
-		return nil, err
-	}
-	if err := i.lease.renew(ctx); err != nil {
-		return nil, fmt.Errorf("take a lease: %w", err)
+	if err := cmp.Or(i.inbox.open(ctx), i.lease.renew(ctx)); err != nil {
+		return nil, fmt.Errorf("take a lease: %w", explain(err, describe(c.Redis), passwordOf(ctx, c.Redis)))
 	}
 	i.tasks.Go(func() { i.lease.run(i.ctx) }) // finding the others may take longer than a lease lasts
-	if i.hints, err = newHints(hintAddress(c.GossipListen), i.id, i.log); err != nil {
-		return nil, err
+	if i.deaths, err = newDeathWatch(c.PeerListen, i.id, i.log); err != nil {
+		return nil, &hereError{err}
 	}
 	i.gossip, err = newMembership(ctx, membershipConfig{
-		name: c.NodeName, incarnation: i.id, listen: c.GossipListen, advertise: c.GossipAdvertise, key: c.GossipKey,
-		join: c.Join, hint: i.hints.addr(), logger: i.log, rejoin: c.rejoin,
+		name: c.NodeName, incarnation: i.id, listen: c.GossipListen, advertise: c.GossipAdvertise, keyring: c.keyring,
+		join: c.Join, peerPort: i.deaths.port(), peerAdvertise: c.PeerAdvertise, logger: i.log, rejoin: c.rejoin,
 	})
 	if err != nil {
-		return nil, err
+		return nil, &hereError{err}
 	}
 	if err := i.gossip.setState(memberReady); err != nil {
 		return nil, fmt.Errorf("tell the others of this node: %w", err)
 	}
 	i.tasks.Go(func() { i.liveness.run(i.ctx) })
+	i.tasks.Go(func() { i.headroom.run(i.ctx) })
 	i.tasks.Go(func() { i.appender.run(i.ctx) })
 	i.tasks.Go(func() { i.inbox.run(i.ctx) })
+	i.tasks.Go(func() { i.inbox.tidy(i.ctx) })
 	i.tasks.Go(func() { i.outbox.run(i.ctx) })
 	i.tasks.Go(func() { i.edge.tend(i.ctx) })
+	i.tasks.Go(func() { newBalancer(i).run(i.ctx) })
 	i.readers.start(i.ctx)
 	i.ownership.contend(ctx)
 	i.tasks.Go(func() { i.ownership.run(i.ctx) })
+	i.tasks.Go(func() { i.ownership.watch(i.ctx) })
 	return i, nil
 }
 
@@ -141,8 +145,8 @@ func (i *incarnation) stop() {
 			i.log.Warn("the gossip did not close in order", "error", err)
 		}
 	}
-	if i.hints != nil {
-		i.hints.close()
+	if i.deaths != nil {
+		i.deaths.close()
 	}
 }
 
@@ -173,22 +177,9 @@ func (i *incarnation) leave(ctx context.Context, c protocol.Close) error {
 // bury removes what Redis has of this incarnation.
 func (i *incarnation) bury(ctx context.Context) {
 	i.buried.Store(true)
-	if err := buryScript.Run(ctx, i.control, i.keys.life(i.id), 1, rememberGone).Err(); err != nil {
+	if _, err := i.entomb(ctx, i.id, true); err != nil {
 		i.log.Warn("what Redis has of this node stays there until the others remove it", "error", err)
 	}
-}
-
-// hintAddress is a free port where the gossip listens.
-func hintAddress(gossip string) string {
-	host, _, found := strings.Cut(gossip, ":")
-	if strings.HasPrefix(gossip, "[") {
-		host, _, found = strings.Cut(gossip, "]:")
-		host += "]"
-	}
-	if !found {
-		host = gossip
-	}
-	return host + ":0"
 }
 
 // clients are the connections to Redis, one pool for each purpose.
@@ -202,30 +193,26 @@ func (c clients) close() error {
 	return errors.Join(c.writing.Close(), c.reading.Close(), c.control.Close())
 }
 
-// trouble logs once that Redis does not answer, and once that it does again.
+// trouble logs once that Redis does not answer, once what a person must mend, as
+// a password that has changed, and once that it answers again.
 type trouble struct {
-	log *slog.Logger
-	is  atomic.Bool
+	log      *slog.Logger
+	is, told atomic.Bool // told: that there is something to mend
 }
 
 func (t *trouble) note(what string, err error) {
-	if t.is.CompareAndSwap(false, true) {
+	first := t.is.CompareAndSwap(false, true)
+	if errors.Is(explain(err, "its address", ""), ErrUnfit) {
+		first = t.told.CompareAndSwap(false, true)
+	}
+	if first {
 		t.log.Warn("trouble with Redis: "+what+"; sockets stay open, and nothing is acknowledged until it is over", "error", err)
 	}
 }
 
 func (t *trouble) over() {
 	if t.is.CompareAndSwap(true, false) {
+		t.told.Store(false)
 		t.log.Info("Redis answers again")
 	}
-}
-
-func intsOf(cmds []redis.Cmder) []int64 {
-	list := make([]int64, len(cmds))
-	for n, cmd := range cmds {
-		if c, ok := cmd.(*redis.IntCmd); ok {
-			list[n] = c.Val()
-		}
-	}
-	return list
 }

@@ -35,6 +35,7 @@ func offline(t *testing.T) *incarnation {
 	i.lease, i.liveness = newLease(i), newLiveness(i)
 	i.edge, i.inbox, i.outbox = newEdge(i), newInbox(i), newOutbox(i)
 	i.appender, i.readers, i.ownership = newAppender(i), newReaders(i), newOwnership(i)
+	i.headroom = newHeadroom(i)
 	return i
 }
 
@@ -103,7 +104,7 @@ func TestSessionsTogetherWaitForSpace(t *testing.T) {
 	done := make(chan struct{}, sessions)
 	var list []room.Session
 	for n := range sessions {
-		s, err := i.edge.connect(fmt.Sprint("room", n), room.ConnectOptions{Client: "c", Socket: quietSocket{}, Grant: room.Grant{Permission: room.ReadWrite}})
+		s, err := i.edge.admit(fmt.Sprint("room", n), room.ConnectOptions{Client: "c", Socket: quietSocket{}, Grant: room.Grant{Permission: room.ReadWrite}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +160,7 @@ func TestPartsArePutTogetherAndForgotten(t *testing.T) {
 	parts := func(owner string, epoch uint64) (list [][]byte) {
 		o := newOutbox(i)
 		i.id = owner
-		whole := appendBundle(nil, &bundle{owner: owner, partition: first, epoch: epoch, upto: ID{1, 0}, outputs: []output{
+		whole := encodeBundle(&bundle{owner: owner, partition: first, epoch: epoch, upto: ID{1, 0}, outputs: []output{
 			{id: ID{1, 0}, room: "r", frame: protocol.NewFrame(make([]byte, 2*maxEntry))},
 		}})
 		o.put("e", outBundle, nil, whole)
@@ -210,5 +211,19 @@ func TestAQuestionWhoseAnswerGotLostEnds(t *testing.T) {
 	i.config.MaxBufferBytes = 10 // the question itself waits already
 	if _, err := i.edge.ask(t.Context(), item{kind: itemSessions, room: "r"}); !errors.Is(err, ErrOverloaded) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A node that does not get its lease must leave nothing in Redis that stays.
+func TestStreamOfANodeWithoutALeaseExpires(t *testing.T) {
+	i := offline(t)
+	i.control = connect(t, &redis.UniversalOptions{Addrs: []string{startRealRedis(t)}}, clientControl)
+	if err := i.inbox.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"weft:n:{test.1}:out", "weft:n:{test.1}:meta"} {
+		if ttl, err := i.control.PTTL(t.Context(), key).Result(); err != nil || ttl <= 0 {
+			t.Errorf("%s stays for %v, %v", key, ttl, err)
+		}
 	}
 }

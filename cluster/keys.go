@@ -6,16 +6,16 @@ import "github.com/weftsync/weft/store"
 // common, and so have those of a node, so that a script may use them together
 // in a Redis Cluster.
 //
-//	{pN}:own    hash    who owns: epoch, owner; after a release: released, cut, next
+//	{pN}:own    hash    who owns: epoch, owner, link (of its chain of writes); after a release: released, cut, next
 //	{pN}:log    stream  batches: p (the id before), b
 //	{pN}:meta   hash    of the log: put and cut (bytes), last (id)
 //	{pN}:base   hash    where the log begins: position, edges
 //	{pN}:tries  hash    place → how often an item has broken the engine
 //	{pN}:r:…    the rooms' checkpoints, see store.Redis
-//	n:{I}:lease string  node I lives
+//	leases      zset    incarnation → until when it lives; "!" and incarnation → when it was taken for
+//	                    dead; both in ms by Redis's clock
 //	n:{I}:out   stream  what owners tell I: p and n (names of the entries), b
-//	n:{I}:meta  hash    of that stream: put and got (bytes), last (name), id (of the last)
-//	n:{I}:gone  string  I was taken for dead
+//	n:{I}:meta  hash    of that stream: put and got (bytes), last (name), id (of the last); gone: I was taken for dead
 //	n:{I}:hot, cold, in  streams that make I's blocking reads return
 type keys struct{ prefix string }
 
@@ -31,12 +31,6 @@ func (k keys) node(incarnation, what string) string {
 	return k.prefix + "n:{" + incarnation + "}:" + what
 }
 
-func (k keys) lease(i string) string   { return k.node(i, "lease") }
-func (k keys) gone(i string) string    { return k.node(i, "gone") }
+func (k keys) leases() string          { return k.prefix + "leases" }
 func (k keys) out(i string) string     { return k.node(i, "out") }
 func (k keys) outMeta(i string) string { return k.node(i, "meta") }
-
-// life is all that renewing and burying are about: lease, gone, out, meta.
-func (k keys) life(i string) []string {
-	return []string{k.lease(i), k.gone(i), k.out(i), k.outMeta(i)}
-}

@@ -2,10 +2,9 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // liveness is what a node knows of who lives. A node without a lease does not
@@ -15,15 +14,19 @@ import (
 type liveness struct {
 	inc *incarnation
 
-	mu     sync.Mutex
-	pulses map[string]*pulse // by incarnation
+	looks     chan looked   // the last, unless it has been judged by
+	suspected chan struct{} // there is a node of which it is not known whether it lives
 
-	blindUntil time.Time // until when a missing lease says nothing
-	lastLook   time.Time
+	mu         sync.Mutex
+	pulses     map[string]*pulse // by incarnation
+	blindUntil time.Time         // until when a missing lease says nothing
+	lastLook   time.Time         // zero: none yet
+	unjudged   bool              // a look at all leases came too soon after the one before
 }
 
 type pulse struct {
 	watched time.Time // when somebody last asked for it
+	known   bool      // Redis had a lease of it, which may be over
 	missing time.Time // since when it has no lease; zero: it has one
 	expired bool      // it has had none for long enough
 	proved  bool      // it is dead
@@ -38,15 +41,17 @@ const (
 	// sockets.
 	buryAfter = 3
 	// looksPerLease is how often leases are looked at in the time for which one
-	// lasts. missingLooks is for how many looks one must be missing: longer than
-	// two renewals are apart, as a Redis that has lost its last entries may have
-	// lost it for a moment.
+	// lasts, while one is missing. missingLooks is for how many looks it must be
+	// missing: longer than two renewals are apart, as a Redis that has lost its last
+	// entries may have lost it for a moment.
 	looksPerLease = 20
-	missingLooks  = 3
+	missingLooks  = 4
+	// maxTombstones is how many of the last dead are remembered.
+	maxTombstones = 200
 )
 
 func newLiveness(i *incarnation) *liveness {
-	return &liveness{inc: i, pulses: map[string]*pulse{}}
+	return &liveness{inc: i, looks: make(chan looked, 1), suspected: make(chan struct{}, 1), pulses: map[string]*pulse{}}
 }
 
 // watch makes sure that it is known whether a node lives.
@@ -60,6 +65,7 @@ func (l *liveness) watch(incarnation string) {
 	if p == nil {
 		p = &pulse{}
 		l.pulses[incarnation] = p
+		l.suspect()
 	}
 	p.watched = time.Now()
 }
@@ -96,119 +102,185 @@ func (l *liveness) buried(incarnation string) bool {
 	return p != nil && p.buried
 }
 
+// suspects reports whether it is not known yet of a node whether it lives, and whether
+// Redis may have no lease of it at all, which only a look at all of them shows.
+func (l *liveness) suspects() (any, absent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	absent = l.unjudged
+	for _, p := range l.pulses {
+		if p.expired || p.proved || p.buried {
+			continue
+		}
+		any = any || !p.known || !p.missing.IsZero()
+		absent = absent || !p.known
+	}
+	return any, absent
+}
+
+// suspect lets the next look be soon.
+func (l *liveness) suspect() {
+	select {
+	case l.suspected <- struct{}{}:
+	default:
+	}
+}
+
+// blind reports whether a missing lease says nothing now.
+func (l *liveness) blind() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.blindUntil)
+}
+
+// blinded tells that Redis could not be asked.
+func (l *liveness) blinded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blindUntil = time.Now().Add(l.inc.config.LeaseTTL)
+}
+
+// seen takes what a renewal has seen. Judging may take longer than until the next,
+// which then stands for both.
+func (l *liveness) seen(s looked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case old := <-l.looks:
+		s.forgot = s.forgot || old.forgot || l.tooLong(old.at, s.at)
+		l.unjudged = l.unjudged || old.all
+	default:
+	}
+	if s.all {
+		l.unjudged = false
+	}
+	l.looks <- s // there is room, since nobody else puts
+}
+
+// tooLong reports whether so much time has passed between two looks that this node or
+// Redis must have been away.
+func (l *liveness) tooLong(from, to time.Time) bool { return to.Sub(from) > l.inc.config.LeaseTTL/2 }
+
 // run looks after the others until the context ends.
 func (l *liveness) run(ctx context.Context) {
-	l.lastLook = time.Now()
-	tick := time.NewTicker(l.inc.config.LeaseTTL / looksPerLease)
-	defer tick.Stop()
 	for {
+		changed := false
 		select {
 		case <-ctx.Done():
 			return
-		case dead := <-l.inc.hints.dead():
+		case dead := <-l.inc.deaths.dead():
 			l.prove(dead)
+			changed = true
+		case s := <-l.looks:
+			changed = l.judge(s, time.Now())
+		}
+		if changed {
 			l.inc.ownership.wakeUp()
-		case <-tick.C:
 		}
-		l.look(ctx)
+		l.bury(ctx)
 	}
 }
 
-// look asks Redis for the leases and buries who must be.
-func (l *liveness) look(ctx context.Context) {
-	i := l.inc
-	now := time.Now()
-	if now.Sub(l.lastLook) > i.config.LeaseTTL/2 {
-		// This node, or Redis, was away, and so perhaps the leases of all: who
-		// lives renews them first.
-		l.blindUntil = now.Add(i.config.LeaseTTL)
+// judge draws the conclusions for all nodes and reports whether anything is new.
+func (l *liveness) judge(s looked, now time.Time) (changed bool) {
+	ttl := l.inc.config.LeaseTTL
+	for id := range s.scores {
+		if !strings.HasPrefix(id, tombstone) && s.all {
+			l.watch(id)
+		}
 	}
-	list := l.watched(now)
-	renewed := i.lease.count.Load()
-	pipe := i.control.Pipeline()
-	own := pipe.Get(ctx, i.keys.lease(i.id))
-	for _, id := range list {
-		pipe.Exists(ctx, i.keys.lease(id))
-		pipe.Exists(ctx, i.keys.gone(id))
-	}
-	cmds, err := pipe.Exec(ctx)
-	if err != nil && err != redis.Nil {
-		l.blindUntil = time.Now().Add(i.config.LeaseTTL)
-		return // lastLook stays
-	}
-	answers := intsOf(cmds[1:])
-	if known, err := own.Int64(); err != nil || known < renewed {
-		// Redis has forgotten this node's lease, and so perhaps those of others.
-		l.blindUntil = time.Now().Add(i.config.LeaseTTL)
-	}
-	if now.Before(l.blindUntil) {
-		l.lastLook = time.Now()
-		return
-	}
-	l.lastLook = time.Now()
-	changed := false
-	for n, id := range list {
-		changed = l.judge(ctx, id, answers[2*n] > 0, answers[2*n+1] > 0, now) || changed
-	}
-	if changed {
-		i.ownership.wakeUp()
-	}
-}
-
-func (l *liveness) watched(now time.Time) []string {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []string
+	if s.forgot || !l.lastLook.IsZero() && l.tooLong(l.lastLook, s.at) {
+		// Redis has forgotten this node's lease, or one of them was away, and so
+		// perhaps the leases of all are missing: who lives renews them first.
+		l.blindUntil = now.Add(ttl)
+	}
+	l.lastLook = s.at
+	blind := now.Before(l.blindUntil)
+	missing, entombed := false, false
 	for id, p := range l.pulses {
-		switch {
-		case now.Sub(p.watched) > forgetUnwatched:
+		if now.Sub(p.watched) > forgetUnwatched {
 			delete(l.pulses, id)
-		case !p.buried:
-			list = append(list, id)
+			continue
 		}
+		if _, gone := s.scores[tombstone+id]; gone && !p.buried {
+			p.buried, entombed = true, true
+		}
+		if p.buried {
+			continue
+		}
+		score, listed := s.scores[id]
+		leased := p.known
+		if listed || s.all {
+			p.known = listed
+			leased = score > s.now
+		}
+		was := p.expired
+		switch {
+		case leased:
+			p.missing, p.expired = time.Time{}, false
+		case blind || !p.known && !s.all:
+		case p.missing.IsZero():
+			p.missing, missing = now, true
+		default:
+			p.expired = now.Sub(p.missing) >= missingLooks*ttl/looksPerLease
+		}
+		changed = changed || was != p.expired
 	}
-	return list
+	l.mu.Unlock()
+	if missing {
+		l.suspect()
+	}
+	if entombed {
+		l.inc.ownership.wakeAll()
+	}
+	return changed || entombed
 }
 
-// judge draws the conclusions for one node and reports whether anything is new.
-func (l *liveness) judge(ctx context.Context, id string, leased, gone bool, now time.Time) bool {
-	i := l.inc
+// bury takes for dead, for good, whose death is proved, or who has had no lease for long.
+func (l *liveness) bury(ctx context.Context) {
+	due := map[string]bool{} // whether it is proved
 	l.mu.Lock()
-	p := l.pulses[id]
-	if p == nil {
-		l.mu.Unlock()
-		return false
+	now := time.Now()
+	for id, p := range l.pulses {
+		long := !p.missing.IsZero() && now.Sub(p.missing) > buryAfter*l.inc.config.LeaseTTL && !now.Before(l.blindUntil)
+		if !p.buried && (p.proved || long) {
+			due[id] = p.proved
+		}
 	}
-	was := p.expired
-	switch {
-	case leased:
-		p.missing, p.expired = time.Time{}, false
-	case p.missing.IsZero():
-		p.missing = now
-	default:
-		p.expired = now.Sub(p.missing) >= missingLooks*i.config.LeaseTTL/looksPerLease
-	}
-	bury := p.proved || !p.missing.IsZero() && now.Sub(p.missing) > buryAfter*i.config.LeaseTTL
-	proved, is := p.proved, p.expired
 	l.mu.Unlock()
-	if !gone && bury {
-		force := 0
-		if proved {
-			force = 1
+	for id, proved := range due {
+		if buried, err := l.inc.entomb(ctx, id, proved); err != nil || !buried {
+			continue // it is tried again after the next look, unless that shows the tombstone
 		}
-		n, err := buryScript.Run(ctx, i.control,
-			i.keys.life(id), force, rememberGone).Int()
-		gone = err == nil && n == 1
-		if gone {
-			i.stats.buried.Add(1)
-			i.log.Warn("a node is taken for dead; its sessions are sent off", "node", id)
-		}
-	}
-	if gone {
+		l.inc.stats.buried.Add(1)
+		l.inc.log.Warn("a node is taken for dead; its sessions are sent off", "node", id)
 		l.mu.Lock()
-		p.buried = true
+		if p := l.pulses[id]; p != nil {
+			p.buried = true
+		}
 		l.mu.Unlock()
-		i.ownership.wakeAll()
+		l.inc.ownership.wakeAll()
+		l.inc.ownership.wakeUp()
 	}
-	return gone || was != is
+}
+
+// entomb lets Redis remember for a while that a node is dead, and removes what the
+// owners have told it. It reports false if the node lives after all.
+func (i *incarnation) entomb(ctx context.Context, id string, proved bool) (bool, error) {
+	force := 0
+	if proved {
+		force = 1
+	}
+	n, err := buryScript.Run(ctx, i.control, []string{i.keys.leases()}, id, tombstone+id, force, rememberGone, maxTombstones).Int()
+	if err != nil || n == 0 {
+		return false, err
+	}
+	// One key a command, since in a Redis Cluster these may be where the leases are not.
+	pipe := i.control.Pipeline()
+	meta := i.keys.outMeta(id)
+	markScript.Eval(ctx, pipe, []string{meta}, "gone", 1, rememberGone)
+	pipe.Del(ctx, i.keys.out(id))
+	_, err = pipe.Exec(ctx)
+	return true, err
 }

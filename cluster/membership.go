@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,11 +36,12 @@ func (s memberState) valid() bool {
 
 // member is a running node as the gossip knows it.
 type member struct {
-	name        string // the node's, which it keeps over restarts
+	name        string // the node's, which it may keep over restarts
 	incarnation string // name + "." + something of this run
 	state       memberState
-	hint        string // host:port of its hint listener
+	peer        string // host:port of its death watch
 	boot        int64  // µs since 1970, by its own clock
+	sockets     int64  // about how many it has; -1: it does not tell
 }
 
 // newestOf finds the member that each name stands for. A node that has just
@@ -58,16 +59,17 @@ func newestOf(members []member) map[string]member {
 }
 
 type membershipConfig struct {
-	name        string // the node's
-	incarnation string // name + "." + something that no other run has
-	listen      string // host:port or :port, for TCP and UDP; port 0: any
-	advertise   string // host or host:port; empty: see machine.advertised
-	key         string // base64 of 16, 24 or 32 bytes; empty: no encryption
-	join        []string
-	hint        string // host:port; without a host, the advertised one
-	logger      *slog.Logger
-	rejoin      time.Duration // how often to look for others, zero: 10 s
-	lookup      lookupFunc    // nil: the system's resolver
+	name          string              // the node's
+	incarnation   string              // name + "." + something that no other run has
+	listen        string              // host:port or :port, for TCP and UDP; port 0: any
+	advertise     string              // host or host:port; empty: see machine.advertised
+	keyring       *memberlist.Keyring // nil: no encryption
+	join          []string
+	peerPort      uint16 // where its death watch listens
+	peerAdvertise string // IP or IP:port; what is left out is advertise's and peerPort
+	logger        *slog.Logger
+	rejoin        time.Duration // how often to look for others, zero: 10 s
+	lookup        lookupFunc    // nil: the system's resolver
 }
 
 const (
@@ -80,7 +82,7 @@ const (
 )
 
 // membership is what a node knows by gossip of the nodes that run, itself
-// included. It is a hint: nodes may disagree for a while, and a node that it
+// included. It is a peer: nodes may disagree for a while, and a node that it
 // calls gone may only be cut off.
 type membership struct {
 	config membershipConfig // fixed
@@ -88,6 +90,7 @@ type membership struct {
 	list   *memberlist.Memberlist
 	names  joinNames
 	self   netip.AddrPort // as advertised
+	peer   string         // where the others reach the death watch
 	bound  netip.AddrPort
 	boot   int64
 	signal chan struct{}
@@ -100,6 +103,7 @@ type membership struct {
 
 	mu      sync.Mutex
 	state   memberState
+	sockets int64
 	alive   map[string]aliveMember // by incarnation
 	outcome map[string]string      // of the last round of joins, "" for success
 }
@@ -112,7 +116,7 @@ type aliveMember struct {
 
 // newMembership listens, and joins the nodes it finds; ctx bounds that first
 // attempt only. That nobody is there is no error: it looks again and again.
-// Every error says which setting is unusable.
+// Every error says which field of the config is unusable.
 func newMembership(ctx context.Context, c membershipConfig) (*membership, error) {
 	c.rejoin = cmp.Or(c.rejoin, rejoinInterval)
 	if c.lookup == nil {
@@ -120,10 +124,6 @@ func newMembership(ctx context.Context, c membershipConfig) (*membership, error)
 	}
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
-	}
-	key, err := gossipKey(c.key)
-	if err != nil {
-		return nil, err
 	}
 	listen, err := listenAddress(c.listen)
 	if err != nil {
@@ -147,13 +147,11 @@ func newMembership(ctx context.Context, c membershipConfig) (*membership, error)
 		state:  memberJoining,
 		alive:  make(map[string]aliveMember),
 	}
-	if host, port, err := net.SplitHostPort(c.hint); err == nil {
-		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-			m.config.hint = net.JoinHostPort(advertise.Addr().String(), port)
-		}
+	if m.peer, err = peerAddress(c.peerAdvertise, advertise.Addr(), c.peerPort); err != nil {
+		return nil, err
 	}
-	if n := len(m.meta(memberDraining)); n > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("node-name is too long: what the gossip says of a node may have %d bytes, this has %d", memberlist.MetaMaxSize, n)
+	if n := len(m.meta(memberDraining, math.MaxInt64)); n > memberlist.MetaMaxSize {
+		return nil, badConfig("NodeName", "is too long: what the gossip says of a node may have %d bytes, this has %d", memberlist.MetaMaxSize, n)
 	}
 	logger := log.New(&gossipLog{logger: c.logger}, "", 0)
 	transport, err := bindGossip(listen, logger)
@@ -163,10 +161,10 @@ func newMembership(ctx context.Context, c membershipConfig) (*membership, error)
 	m.bound = netip.AddrPortFrom(listen.Addr(), uint16(transport.GetAutoBindPort()))
 	m.self = netip.AddrPortFrom(advertise.Addr(), cmp.Or(advertise.Port(), m.bound.Port()))
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.list, err = memberlist.Create(m.listConfig(key, transport, logger))
+	m.list, err = memberlist.Create(m.listConfig(transport, logger))
 	if err != nil {
 		m.cancel()
-		return nil, errors.Join(fmt.Errorf("starting the gossip on gossip-listen %q: %w", c.listen, err), transport.Shutdown())
+		return nil, errors.Join(badForNow("GossipListen", "cannot be used by the gossip: %w", err), transport.Shutdown())
 	}
 
 	reached := m.join(ctx)
@@ -176,7 +174,7 @@ func newMembership(ctx context.Context, c membershipConfig) (*membership, error)
 
 // listConfig is memberlist's for a network, quicker to notice a death: about a
 // second instead of seven.
-func (m *membership) listConfig(key []byte, transport *memberlist.NetTransport, logger *log.Logger) *memberlist.Config {
+func (m *membership) listConfig(transport *memberlist.NetTransport, logger *log.Logger) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	// It refuses a known name at another address, which is what a node that
 	// crashed and came back is. An incarnation never comes back.
@@ -184,7 +182,7 @@ func (m *membership) listConfig(key []byte, transport *memberlist.NetTransport, 
 	c.Transport = gossipTransport{transport, m.ctx}
 	c.AdvertiseAddr = m.self.Addr().String()
 	c.AdvertisePort = int(m.self.Port())
-	c.SecretKey = key
+	c.Keyring = m.config.keyring
 	c.Delegate = (*gossipDelegate)(m)
 	c.Events = (*gossipEvents)(m)
 	c.Logger = logger
@@ -254,6 +252,19 @@ func (m *membership) setState(s memberState) error {
 	return fmt.Errorf("telling the gossip that this node is %s: %w", s, cmp.Or(err, errors.New("it was not taken")))
 }
 
+// setSockets tells all nodes, some time, how many sockets this one has.
+func (m *membership) setSockets(n int64) error {
+	m.updating.Lock()
+	defer m.updating.Unlock()
+	if m.closed {
+		return errMembershipClosed
+	}
+	m.mu.Lock()
+	m.sockets = n
+	m.mu.Unlock()
+	return m.list.UpdateNode(updateTimeout)
+}
+
 // leave tells the others that this node goes, and closes. If ctx ends, or two
 // seconds are over, before anybody has heard of it, it closes all the same, and
 // says so.
@@ -302,12 +313,14 @@ func (m *membership) shutdownLocked() error {
 type memberMeta struct {
 	Name  string      `json:"name"`
 	State memberState `json:"state"`
-	Hint  string      `json:"hint"`
+	Peer  string      `json:"peer"`
 	Boot  int64       `json:"boot"`
+	// Sockets is how many the node has, about.
+	Sockets *int64 `json:"sockets"`
 }
 
-func (m *membership) meta(s memberState) []byte {
-	b, err := json.Marshal(memberMeta{m.config.name, s, m.config.hint, m.boot})
+func (m *membership) meta(s memberState, sockets int64) []byte {
+	b, err := json.Marshal(memberMeta{m.config.name, s, m.peer, m.boot, &sockets})
 	if err != nil {
 		panic(err) // strings and a number
 	}
@@ -320,9 +333,9 @@ type gossipDelegate membership
 func (d *gossipDelegate) NodeMeta(int) []byte {
 	m := (*membership)(d)
 	m.mu.Lock()
-	s := m.state
+	s, sockets := m.state, m.sockets
 	m.mu.Unlock()
-	return m.meta(s)
+	return m.meta(s, sockets)
 }
 func (*gossipDelegate) NotifyMsg([]byte)                {}
 func (*gossipDelegate) GetBroadcasts(int, int) [][]byte { return nil }
@@ -352,14 +365,20 @@ func (e *gossipEvents) put(n *memberlist.Node) {
 	err := json.Unmarshal(n.Meta, &meta)
 	if err == nil && meta.State.valid() && strings.HasPrefix(n.Name, meta.Name+".") {
 		a.ok = true
-		a.member = member{meta.Name, n.Name, meta.State, meta.Hint, meta.Boot}
+		a.member = member{meta.Name, n.Name, meta.State, meta.Peer, meta.Boot, -1}
+		if meta.Sockets != nil && *meta.Sockets >= 0 {
+			a.sockets = *meta.Sockets
+		}
 	} else {
 		m.logger.Warn("passing over a member of the gossip that is no node of Weft, or of another version", "member", n.Name, "addr", a.at.String())
 	}
 	m.mu.Lock()
+	before := m.alive[n.Name]
 	m.alive[n.Name] = a
 	m.mu.Unlock()
-	m.tell()
+	if before.sockets = a.sockets; before != a { // nobody waits for a count
+		m.tell()
+	}
 }
 
 func (m *membership) tell() {
@@ -386,7 +405,7 @@ func (t gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.D
 	if err != nil {
 		return nil, err
 	}
-	return gossipConn{c, context.AfterFunc(t.ctx, func() { c.Close() })}, nil
+	return gossipConn{c, context.AfterFunc(t.ctx, func() { _ = c.Close() })}, nil
 }
 
 type gossipConn struct {
@@ -417,20 +436,7 @@ func bindGossip(listen netip.AddrPort, logger *log.Logger) (*memberlist.NetTrans
 			break
 		}
 	}
-	return nil, fmt.Errorf("cannot listen on gossip-listen %q, by TCP and UDP: %w", listen, err)
-}
-
-// gossipKey reads the setting gossip-key, and never repeats it.
-func gossipKey(s string) ([]byte, error) {
-	key, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		return nil, errors.New("gossip-key is not base64; `openssl rand -base64 32` makes one")
-	}
-	switch len(key) {
-	case 0, 16, 24, 32:
-		return key, nil
-	}
-	return nil, fmt.Errorf("gossip-key has %d bytes, but must have 16, 24 or 32; `openssl rand -base64 32` makes one", len(key))
+	return nil, badForNow("GossipListen", "cannot be listened at, by TCP and UDP: %w", err)
 }
 
 // gossipLog takes memberlist's log. Its warnings and errors are warnings here,

@@ -119,9 +119,9 @@ func receive[T any](t *testing.T, from <-chan T) {
 
 func TestMembersMeetAndTellTheirState(t *testing.T) {
 	noLeaks(t)
-	a := gossipNode(t, membershipConfig{incarnation: "a.1", hint: ":4711"})
+	a := gossipNode(t, membershipConfig{incarnation: "a.1", peerPort: 4711})
 	awaitMembers(t, a, "a.1 joining") // alone is no error
-	b := gossipNode(t, membershipConfig{incarnation: "b.1", hint: "10.9.9.9:1", join: []string{a.address().String()}})
+	b := gossipNode(t, membershipConfig{incarnation: "b.1", peerPort: 4711, peerAdvertise: "10.9.9.9:1", join: []string{a.address().String()}})
 	c := gossipNode(t, membershipConfig{incarnation: "c.1", join: []string{b.address().String()}})
 	for _, m := range []*membership{a, b, c} {
 		awaitMembers(t, m, "a.1 joining", "b.1 joining", "c.1 joining")
@@ -139,7 +139,7 @@ func TestMembersMeetAndTellTheirState(t *testing.T) {
 		awaitMembers(t, m, "a.1 joining", "b.1 draining", "c.1 joining")
 	}
 	list := c.members()
-	if list[0].hint != "127.0.0.1:4711" || list[1].hint != "10.9.9.9:1" || list[0].name != "a" || list[0].boot == 0 {
+	if list[0].peer != "127.0.0.1:4711" || list[1].peer != "10.9.9.9:1" || list[0].name != "a" || list[0].boot == 0 {
 		t.Errorf("c knows %+v", list)
 	}
 
@@ -211,15 +211,25 @@ func TestMemberNewestIncarnationCounts(t *testing.T) {
 	}
 }
 
+func key(b byte) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) }
+
+func keyring(t *testing.T, keys ...string) *memberlist.Keyring {
+	t.Helper()
+	ring, err := newKeyring(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
 func TestMembersNeedTheKey(t *testing.T) {
 	noLeaks(t)
-	key := func(b byte) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 32)) }
 	var log logged
-	a := gossipNode(t, membershipConfig{incarnation: "a.1", key: key(1), logger: log.logger()})
+	a := gossipNode(t, membershipConfig{incarnation: "a.1", keyring: keyring(t, key(1)), logger: log.logger()})
 	join := []string{a.address().String()}
-	wrong := gossipNode(t, membershipConfig{incarnation: "wrong.1", key: key(2), join: join, logger: log.logger()})
+	wrong := gossipNode(t, membershipConfig{incarnation: "wrong.1", keyring: keyring(t, key(2)), join: join, logger: log.logger()})
 	none := gossipNode(t, membershipConfig{incarnation: "none.1", join: join, logger: log.logger()})
-	right := gossipNode(t, membershipConfig{incarnation: "b.1", key: key(1), join: join, logger: log.logger()})
+	right := gossipNode(t, membershipConfig{incarnation: "b.1", keyring: keyring(t, key(1)), join: join, logger: log.logger()})
 	awaitMembers(t, a, "a.1 joining", "b.1 joining")
 	awaitMembers(t, right, "a.1 joining", "b.1 joining")
 	awaitMembers(t, wrong, "wrong.1 joining")
@@ -444,39 +454,44 @@ func TestMemberSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	secret := "c2VjcmV0LWtleQ"
-	for want, c := range map[string]membershipConfig{
-		"gossip-listen is \"here\"":            {listen: "here"},
-		"gossip-listen is \"127.0.0.1:x\"":     {listen: "127.0.0.1:x"},
-		"cannot listen on gossip-listen \"127": {listen: taken.Addr().String()},
-		"cannot listen on gossip-listen \"203": {listen: "203.0.113.77:0"},
-		"gossip-advertise is \"weft\"":         {advertise: "weft"},
-		"gossip-advertise is \"0.0.0.0\"":      {advertise: "0.0.0.0"},
-		"gossip-advertise is \"10.0.0.1:99999": {advertise: "10.0.0.1:99999"},
-		"gossip-key is not base64":             {key: secret + "!"},
-		"gossip-key has 3 bytes":               {key: "QUJD"},
-		"join has \"weft:x\"":                  {join: []string{"weft:x"}},
-		"node-name is too long":                {name: strings.Repeat("n", 500)},
+	for _, c := range []struct {
+		membershipConfig
+		want string
+	}{
+		{membershipConfig{listen: "here"}, "GossipListen is not an address"},
+		{membershipConfig{listen: "127.0.0.1:x"}, "GossipListen is not an address"},
+		{membershipConfig{listen: taken.Addr().String()}, "GossipListen cannot be listened at"},
+		{membershipConfig{listen: "203.0.113.77:0"}, "GossipListen cannot be listened at"},
+		{membershipConfig{advertise: "weft"}, "GossipAdvertise is not the IP address"},
+		{membershipConfig{advertise: "0.0.0.0"}, "GossipAdvertise is not the IP address"},
+		{membershipConfig{advertise: "10.0.0.1:99999"}, "GossipAdvertise is not the IP address"},
+		{membershipConfig{peerAdvertise: "0.0.0.0:1"}, "PeerAdvertise is not the IP address"},
+		{membershipConfig{join: []string{"weft:x"}}, "Join has something that is not an address with a port"},
+		{membershipConfig{name: strings.Repeat("n", 500)}, "NodeName is too long"},
 	} {
 		c.incarnation = "a.1"
-		m, err := newMembership(t.Context(), onLoopback(c))
+		m, err := newMembership(t.Context(), onLoopback(c.membershipConfig))
 		if err == nil {
 			m.close()
-			t.Errorf("no error with %q", want)
-		} else if !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), secret) {
-			t.Errorf("the error is %q, want it to begin with %q", err, want)
+			t.Errorf("no error with %q", c.want)
+		} else if !strings.HasPrefix(err.Error(), "cluster.Config."+c.want) {
+			t.Errorf("the error is %q, want it to begin with %q", err, c.want)
 		}
 	}
 }
 
 func TestMemberAdvertises(t *testing.T) {
 	noLeaks(t)
-	m := gossipNode(t, membershipConfig{incarnation: "a.1", advertise: "10.1.2.3:99", hint: "0.0.0.0:5"})
+	m := gossipNode(t, membershipConfig{incarnation: "a.1", advertise: "10.1.2.3:99", peerPort: 5})
 	if got := m.address().String(); got != "10.1.2.3:99" {
 		t.Errorf("it advertises %s", got)
 	}
-	if got := m.members()[0].hint; got != "10.1.2.3:5" {
-		t.Errorf("its hint address is %s", got)
+	if got := m.members()[0].peer; got != "10.1.2.3:5" {
+		t.Errorf("its peer address is %s", got)
+	}
+	m = gossipNode(t, membershipConfig{incarnation: "c.1", peerPort: 5, peerAdvertise: "10.4.5.6"})
+	if got := m.members()[0].peer; got != "10.4.5.6:5" {
+		t.Errorf("its peer address is %s", got)
 	}
 	m = gossipNode(t, membershipConfig{incarnation: "b.1", listen: ":0", advertise: "10.1.2.3"})
 	if got := m.address(); got.Addr().String() != "10.1.2.3" || got.Port() != m.bound.Port() || got.Port() == 0 {

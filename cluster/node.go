@@ -26,6 +26,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	leaving sync.Mutex
+	keys    sync.Mutex // one SetGossipKeys at a time
 	left    bool
 }
 
@@ -47,32 +48,6 @@ func (overloaded) Error() string { return "as much waits for Redis as may: it is
 // CloseSocket is what a socket handler tells the client.
 func (overloaded) CloseSocket() protocol.Close {
 	return protocol.Close{Code: protocol.CodeTryLater, Reason: "server is overloaded"}
-}
-
-// Join checks Redis, joins the cluster, and returns when the node takes part.
-// ctx bounds only that. The errors are sentences that say what to do.
-func Join(ctx context.Context, c Config) (*Node, error) {
-	c, err := c.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{config: c, clients: newClients(c.Redis)}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
-	err = checkRedis(ctx, n.clients.control, c.Prefix, ringParameters(), c.Logger)
-	var i *incarnation
-	if err == nil {
-		i, err = begin(ctx, &n.config, n.clients, &n.stats)
-	}
-	if err != nil {
-		return nil, errors.Join(err, n.clients.close())
-	}
-	n.life.Store(i)
-	if err := n.register(c.Registerer); err != nil {
-		i.abandon()
-		return nil, errors.Join(err, n.clients.close())
-	}
-	n.tasks.Go(n.live)
-	return n, nil
 }
 
 // live begins a new incarnation whenever one has to end.
@@ -103,15 +78,20 @@ func (n *Node) live() {
 	}
 }
 
-// Connect adds a session to a room, wherever its owner is. It returns at once:
-// what the session sends waits until the room has it. That the room cannot be
-// loaded or is full is told by closing the socket. The errors are [ErrLeft] and
-// [ErrOverloaded].
+// Connect adds a session to a room, wherever its owner is, and returns when the
+// room has it: what the socket gets from then on may come before Connect returns.
+// While Redis is away it waits. If ctx ends before, the session leaves.
+//
+// The errors are the context's, [room.ErrFull], [ErrOverloaded], [ErrLeft], one
+// that has a method CloseSocket() protocol.Close if the session had to end before
+// the room had it (the client may come back at once), which is a [room.ErrClosed]
+// if its node had to, and another if the room cannot be loaded.
+// After an error the socket has got nothing, and has not been closed.
 func (n *Node) Connect(ctx context.Context, roomID string, o room.ConnectOptions) (room.Session, error) {
 	if o.OnTokenRefresh == nil {
 		o.OnTokenRefresh = n.config.OnTokenRefresh
 	}
-	return n.life.Load().edge.connect(roomID, o)
+	return n.life.Load().edge.connect(ctx, roomID, o)
 }
 
 // Sessions lists the sessions of a room, on all nodes, sorted by their ids. The
@@ -159,8 +139,11 @@ func (n *Node) Ready() bool {
 	return n.ctx.Err() == nil && n.life.Load().lease.valid()
 }
 
+// Troubles says, a sentence each, what somebody should see to although the node may take part.
+func (n *Node) Troubles() []string { return n.life.Load().headroom.full() }
+
 // Leave hands the node's partitions over to the others, closes its sockets with
-// c, spread over some time, and takes the node out of the cluster. Everything
+// c, Config.DrainRate a second or as fast as ctx demands, and takes the node out of the cluster. Everything
 // acknowledged is in Redis all the time, so an error, which says what was not
 // done before ctx ended, means that the others need some seconds to notice.
 func (n *Node) Leave(ctx context.Context, c protocol.Close) error {

@@ -50,6 +50,9 @@ const (
 const (
 	maxEntry  = 1 << 20 // bytes of one entry of an edge's stream
 	maxOutbox = 64 << 20
+	// maxOutWhenFull bounds an edge's stream while Redis is full: what is in it is about
+	// to be read and cut off.
+	maxOutWhenFull = 1 << 20
 	// fullPause is how often a stream that is full is looked at. One that stays so
 	// for a lease's time is cut, for its node does not read it.
 	fullPause = 5 * time.Millisecond
@@ -208,7 +211,7 @@ func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 			continue
 		}
 		enough := 0
-		if !q.full.IsZero() && time.Since(q.full) > i.config.LeaseTTL {
+		if i.liveness.dead(edge) || !q.full.IsZero() && time.Since(q.full) > i.config.LeaseTTL {
 			enough = 1
 		}
 		var data []byte
@@ -223,8 +226,8 @@ func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 		}
 		x := emitting{edge: edge, items: n, size: size}
 		if len(data) > 0 {
-			x.cmd = o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge), i.keys.gone(edge), i.keys.lease(edge)},
-				rand.Text(), i.config.MaxOutBytes, data, enough)
+			x.cmd = o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge)},
+				rand.Text(), i.config.MaxOutBytes, data, enough, maxOutWhenFull)
 		}
 		round = append(round, x)
 	}

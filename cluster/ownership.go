@@ -15,12 +15,16 @@ type ownership struct {
 	inc    *incarnation
 	woken  chan struct{}
 	offers chan struct{} // there are some
+	doubts chan struct{} // Redis may have forgotten something
 	// These bound what a node does at the same time: saving rooms, and building
 	// large diffs.
 	savers, builders chan struct{}
 	// handing bounds how many partitions are handed over at the same time. Each
 	// stands still meanwhile, the longer the more there are.
 	handing chan struct{}
+
+	looking    sync.Mutex
+	lookScript pipelined
 
 	mu      sync.Mutex
 	owned   map[int]*partition
@@ -34,10 +38,11 @@ type ownership struct {
 
 func newOwnership(i *incarnation) *ownership {
 	return &ownership{
-		inc: i, woken: make(chan struct{}, 1), offers: make(chan struct{}, 1), savers: make(chan struct{}, savesAtOnce),
-		builders: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		handing:  make(chan struct{}, handsAtOnce),
-		owned:    map[int]*partition{}, offered: map[int]uint64{},
+		inc: i, woken: make(chan struct{}, 1), offers: make(chan struct{}, 1), doubts: make(chan struct{}, 1), savers: make(chan struct{}, savesAtOnce),
+		builders:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		handing:    make(chan struct{}, handsAtOnce),
+		lookScript: pipelined{script: lookScript},
+		owned:      map[int]*partition{}, offered: map[int]uint64{},
 	}
 }
 
@@ -119,7 +124,7 @@ type seating struct {
 // seating is the ring of the nodes that are ready and live.
 func (o *ownership) seating() seating {
 	members := o.inc.gossip.members()
-	o.inc.hints.watch(members)
+	o.inc.deaths.watch(members)
 	s := seating{newest: newestOf(members)}
 	var names []string
 	for name, m := range s.newest {
@@ -167,7 +172,7 @@ func (o *ownership) contend(ctx context.Context) {
 		}
 	}
 	o.mu.Unlock()
-	chances, err := o.look(ctx, wanted, others)
+	chances, err := o.chances(ctx, wanted, others)
 	if err == nil {
 		err = o.claim(ctx, chances)
 	}

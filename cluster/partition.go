@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,8 @@ type partition struct {
 	epoch  uint64
 	log    *logState
 	fold   *fold
-	heard  bool // this node has heard all that the owner before has told it
+	heard  bool // this node has heard all that the previous owner has told it
+	chain  store.Chain
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -35,10 +35,12 @@ type partition struct {
 	queued   atomic.Int64 // bytes in queue
 	passed   atomic.Bool  // readers wait for space in it
 	queue    chan []logEntry
-	behind   chan ID       // the last id that Redis has, which is less than was read
+	doubted  chan struct{} // Redis may have forgotten something
 	woken    chan struct{} // something is to be looked at
 	giving   chan string   // to which incarnation to hand over; "" is to whom wants it
 	saving   chan saved    // outcome of the save that is under way; nil: none is
+	nextSave time.Time     // not before this
+	failures int           // of saves, one after the other
 	lastUse  map[string]time.Time
 	sentOff  map[string]time.Time // edges that this one has sent off, and when
 	finished chan struct{}
@@ -49,6 +51,7 @@ type logState struct {
 	last    string // id of the last entry that was read; empty: not known
 	quiet   ID     // the owner before has told everything up to here
 	entries []entrySize
+	since   time.Time // of the first of entries, about
 }
 
 // entrySize is an entry that has not been trimmed.
@@ -77,7 +80,7 @@ type claimed struct {
 func newPartition(i *incarnation, number int, c claimed) *partition {
 	p := &partition{
 		inc: i, number: number, epoch: c.epoch, log: &logState{quiet: c.quiet}, heard: c.offered,
-		queue: make(chan []logEntry, maxQueue), behind: make(chan ID, 1), woken: make(chan struct{}, 1),
+		queue: make(chan []logEntry, maxQueue), doubted: make(chan struct{}, 1), woken: make(chan struct{}, 1),
 		giving: make(chan string, 1), lastUse: map[string]time.Time{}, sentOff: map[string]time.Time{},
 		finished: make(chan struct{}),
 	}
@@ -85,7 +88,7 @@ func newPartition(i *incarnation, number int, c claimed) *partition {
 		p.log.last = c.base.position.String() // after which the log goes on
 	}
 	p.ctx, p.cancel = context.WithCancel(i.ctx)
-	p.fold = newFold(i.config.Limits, c.base, partitionSource{p})
+	p.fold = newFold(c.base, partitionSource{p})
 	p.fold.tries = c.tries
 	p.fold.beforeApply = i.config.beforeApply
 	return p
@@ -129,10 +132,10 @@ func (p *partition) give(entries []logEntry) {
 	p.queue <- entries
 }
 
-// compare is told the last entry that Redis has.
-func (p *partition) compare(last ID) {
+// doubt lets the partition look whether Redis has forgotten something.
+func (p *partition) doubt() {
 	select {
-	case p.behind <- last:
+	case p.doubted <- struct{}{}:
 	default:
 	}
 }
@@ -156,6 +159,7 @@ func (p *partition) run() {
 	defer tick.Stop()
 	p.sendOff()
 	var to string            // to whom to hand over
+	asked := false           // to hand over
 	var turn chan<- struct{} // nil: to nobody
 	for {
 		select {
@@ -163,24 +167,34 @@ func (p *partition) run() {
 			return
 		case entries := <-p.queue:
 			p.process(p.drain(entries))
-		case last := <-p.behind:
-			if p.process(p.drain(nil)); p.fold.position.After(last) {
+		case <-p.doubted:
+			if p.process(p.drain(nil)); p.forgotten() {
 				p.mend()
 			}
 		case <-p.woken:
 			p.sendOff()
+			if p.redisFull() {
+				p.save(true)
+			}
 		case <-tick.C:
 			tick.Reset(interval)
 			p.sendOff()
 			p.evict()
-			p.save()
+			p.save(p.redisFull())
 		case s := <-p.saving:
 			p.saved(s)
+			if asked {
+				turn = p.inc.ownership.handing
+			}
 		case to = <-p.giving:
-			turn = p.inc.ownership.handing
+			if first := !asked; first && p.logBytes() > handOverLog && p.save(true) {
+				asked = true // the successor need not replay all that; asked again, it does
+				break
+			}
+			asked, turn = true, p.inc.ownership.handing
 		case turn <- struct{}{}:
 			over := p.handOver(to)
-			turn = nil
+			asked, turn = false, nil
 			<-p.inc.ownership.handing
 			if over {
 				return
@@ -188,6 +202,9 @@ func (p *partition) run() {
 		}
 	}
 }
+
+// redisFull reports whether its Redis lacks the space that its log takes.
+func (p *partition) redisFull() bool { return p.inc.headroom.of(p.ctx, p.number).full.Load() }
 
 // load computes the rooms as the log has them now.
 func (p *partition) load() error {
@@ -254,19 +271,27 @@ func (p *partition) process(entries []logEntry) {
 			t.emit()
 			p.mend()
 		}
-		p.log.last = e.id.String()
-		p.log.entries = append(p.log.entries, entrySize{e.id, len(e.data)})
 		b, err := parseBatch(e.data)
+		if err == nil {
+			p.bring(&t, &b)
+		}
+		p.log.last = e.id.String()
+		if len(p.log.entries) == 0 {
+			p.log.since = time.Now()
+		}
+		p.log.entries = append(p.log.entries, entrySize{e.id, len(e.data)})
 		if err != nil {
 			p.inc.stats.unreadable.Add(1)
 			p.inc.log.Error("an entry of the log is unreadable and is passed over; are there nodes of another version?", "partition", p.number, "id", e.id.String(), "error", err)
 			p.fold.position = e.id
+			p.chain.Read(p.log.last)
 			continue
 		}
 		if _, known := p.fold.edges[b.edge]; !known {
 			p.inc.liveness.watch(b.edge) // sendOff goes on doing so
 		}
 		outputs, verdict := p.fold.apply(e.id, &b)
+		p.chain.Read(p.log.last)
 		for k := range b.items {
 			if name := b.items[k].room; name != "" {
 				p.lastUse[name] = time.Now()
@@ -340,7 +365,7 @@ func (t *telling) emit() {
 			p.inc.edge.hear(b)
 			continue
 		}
-		p.inc.outbox.put(edge, outBundle, p, appendBundle(nil, b))
+		p.inc.outbox.put(edge, outBundle, p, encodeBundle(b))
 	}
 	diffs := t.diffs
 	t.edges, t.order, t.diffs = nil, nil, nil
@@ -394,10 +419,15 @@ func (p *partition) sendOff() {
 	})
 }
 
+// lastingAfter is after what time an entry of the log is not forgotten any more:
+// a Redis that writes its file every second loses up to two. What is forgotten later than
+// that of a room that is not in memory, and only that, is computed from what is left.
+const lastingAfter = 5 * time.Second
+
 // evict lets go of rooms that have no sessions, no changes to save, and no use.
 func (p *partition) evict() {
 	for name, r := range p.fold.rooms {
-		if len(r.homes) == 0 && !r.dirty() && time.Since(p.lastUse[name]) > p.inc.config.RoomIdleTimeout {
+		if !r.dirty() && p.idle(name) {
 			delete(p.fold.rooms, name)
 			delete(p.lastUse, name)
 		}
@@ -406,18 +436,25 @@ func (p *partition) evict() {
 	p.inc.stats.rooms.set(p.number, len(p.fold.rooms))
 }
 
-// fenceOf is in whose name the partition's owner writes.
+// fenceOf is in whose name the partition's owner writes, and after what.
 func (p *partition) fenceOf() store.Fence {
-	return store.Fence{Partition: p.number, Epoch: p.epoch, Owner: p.inc.id}
+	return store.Fence{Partition: p.number, Epoch: p.epoch, Owner: p.inc.id, Chain: &p.chain}
 }
 
-// fencedRun runs a fenced script, and ends the partition if it is refused.
+// fencedRun runs a fenced script. If it is refused the partition ends, or looks what
+// Redis has forgotten.
 func (p *partition) fencedRun(ctx context.Context, script *redis.Script, keys []string, args ...any) error {
-	keys = append([]string{p.inc.keys.own(p.number)}, keys...)
-	args = append([]any{strconv.FormatUint(p.epoch, 10), p.inc.id}, args...)
-	err := script.Run(ctx, p.inc.writing, keys, args...).Err()
-	if store.IsFenced(err) {
-		p.fence()
-	}
+	err := p.fenceOf().Run(ctx, p.inc.writing, p.inc.keys.prefix, script, keys, args...).Err()
+	p.refused(err)
 	return err
+}
+
+// refused draws the conclusions from what came of a write.
+func (p *partition) refused(err error) {
+	switch {
+	case store.IsFenced(err):
+		p.fence()
+	case store.IsForgotten(err):
+		p.doubt()
+	}
 }

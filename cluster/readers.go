@@ -136,20 +136,11 @@ func (r *logReader) interrupt() {
 // run reads until the context ends.
 func (r *logReader) run(ctx context.Context) {
 	wait := backoff{}
-	sure := true // that the logs are those that were read before
 	for ctx.Err() == nil {
-		var err error
-		if !sure { // before what is read by whom changes
-			err = r.check(ctx)
-		}
-		if err == nil {
-			sure = true
-			err = r.read(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
-			sure = false
+		if err := r.read(ctx); err != nil && ctx.Err() == nil {
 			r.inc.trouble.note("the log cannot be read", err)
 			wait.wait(ctx)
+			r.inc.ownership.doubt()
 			continue
 		}
 		wait = backoff{}
@@ -237,40 +228,6 @@ func (r *logReader) give(list []*partition, streams []string, found []redis.XStr
 	if warmed {
 		r.readers.hot.interrupt()
 	}
-}
-
-// check asks, after Redis was away, whether it still has what its logs had.
-func (r *logReader) check(ctx context.Context) error {
-	var list []*partition
-	var after []ID
-	r.readers.mu.Lock()
-	for p, x := range r.readers.reading {
-		if r.mine(p, x) {
-			list, after = append(list, p), append(after, x.after)
-		}
-	}
-	r.readers.mu.Unlock()
-	if len(list) == 0 {
-		return nil
-	}
-	pipe := r.inc.control.Pipeline()
-	for _, p := range list {
-		pipe.HGet(ctx, r.inc.keys.meta(p.number), "last")
-	}
-	cmds, err := pipe.Exec(ctx)
-	if err != nil && err != redis.Nil {
-		return err
-	}
-	for n, cmd := range cmds {
-		text, err := cmd.(*redis.StringCmd).Result()
-		if err != nil && err != redis.Nil {
-			return err
-		}
-		if last, _ := ParseID(text); after[n].After(last) {
-			list[n].compare(last)
-		}
-	}
-	return nil
 }
 
 // logEntry is one entry of a partition's log.

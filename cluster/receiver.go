@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // bundle is what an owner tells one edge at a time about one partition.
 type bundle struct {
 	edge      string // whom it is for
@@ -28,7 +30,7 @@ type heard struct {
 	stale   bool     // it comes from an owner that is none any more
 	other   bool     // it comes from another owner than what was heard before
 	outputs []output // to be delivered
-	missing []string // rooms of which something is missing: their sessions must close
+	missing []string // rooms of which something is missing, here or at the owner: their sessions must close
 }
 
 // forget tells that a room has no sessions here any more.
@@ -59,16 +61,30 @@ func (r *receiver) accept(b *bundle, local func(room string) bool) heard {
 			continue
 		}
 		last, known := r.rooms[o.room]
-		if known && o.timestamp > last+1 && !r.guards.noContiguityCheck {
+		next := last + 1
+		if o.passed && o.passedFrom <= last {
+			next = o.timestamp
+		}
+		if known && o.timestamp > next && !r.guards.noContiguityCheck {
 			lost[o.room] = true
 			delete(r.rooms, o.room)
 			h.missing = append(h.missing, o.room)
 			continue
 		}
+		if o.timestamp < last && o.close == nil && !slices.Contains(h.missing, o.room) {
+			// The room has lost what its sessions here have seen: they come back and say so.
+			h.missing = append(h.missing, o.room)
+		}
 		if r.rooms == nil {
 			r.rooms = map[string]int64{}
 		}
+		if o.close == nil { // one of a room that cannot be loaded has no timestamp
+			last = 0
+		}
 		r.rooms[o.room] = max(last, o.timestamp)
+		if o.passed {
+			continue
+		}
 		h.outputs = append(h.outputs, o)
 	}
 	if b.upto.After(r.seen) {

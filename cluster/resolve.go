@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,23 +45,26 @@ type joinName struct {
 	port uint16
 }
 
-// parseJoin reads the setting join. An entry without a port gets gossipPort.
+// parseJoin reads Config.Join.
 func parseJoin(entries []string, lookup lookupFunc) (joinNames, error) {
 	j := joinNames{lookup: lookup}
 	for _, e := range entries {
-		host, port, err := splitAddress(e, gossipPort)
-		if err == nil && host == "" {
-			err = errors.New("it names no host")
-		}
-		if err == nil && port == 0 {
-			err = errors.New("no node can be reached at port 0")
-		}
+		host, port, err := joinAddress(e)
 		if err != nil {
-			return joinNames{}, fmt.Errorf("join has %q, which is no host:port: %w", e, err)
+			return joinNames{}, badConfig("Join", "%w", err)
 		}
 		j.names = append(j.names, joinName{e, host, port})
 	}
 	return j, nil
+}
+
+func joinAddress(entry string) (host string, port uint16, err error) {
+	host, digits, err := net.SplitHostPort(entry)
+	n, bad := strconv.ParseUint(digits, 10, 16)
+	if err != nil || host == "" || bad != nil || n == 0 {
+		return "", 0, errors.New("has something that is not an address with a port, such as weft.internal:7946 or 10.0.0.1:7946")
+	}
+	return host, uint16(n), nil
 }
 
 // addresses looks all names up, and returns each address once, ascending, and
@@ -214,7 +218,7 @@ func listenAddress(s string) (netip.AddrPort, error) {
 		err = fmt.Errorf("%q is no IP address", host)
 	}
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("gossip-listen is %q, but must be an address of this machine and a port, as in 10.0.0.1:7946 or :7946: %w", s, err)
+		return netip.AddrPort{}, badConfig("GossipListen", "is not an address of this machine and a port, such as 10.0.0.1:7946 or :7946: %w", err)
 	}
 	return netip.AddrPortFrom(ip.Unmap(), port), nil
 }
@@ -230,17 +234,42 @@ func advertiseAddress(ctx context.Context, s string, listen netip.AddrPort, name
 		ip, err := thisMachine.advertised(join)
 		return netip.AddrPortFrom(ip, 0), err
 	}
+	at, err := advertised(s)
+	if err != nil {
+		err = badConfig("GossipAdvertise", "is not the IP address at which the other nodes reach this one, with or without a port: %w", err)
+	}
+	return at, err
+}
+
+// peerAddress is where the others reach this node's death watch: what is set,
+// and for what is not, the gossip's address and the port that is listened at.
+func peerAddress(s string, gossip netip.Addr, port uint16) (string, error) {
+	at := netip.AddrPortFrom(gossip, port)
+	if s != "" {
+		set, err := advertised(s)
+		if err != nil {
+			return "", badConfig("PeerAdvertise", "is not the IP address at which the other nodes reach this one, with or without a port: %w", err)
+		}
+		at = netip.AddrPortFrom(set.Addr(), cmp.Or(set.Port(), port))
+	}
+	if at.Port() == 0 {
+		return "", nil // nobody listens
+	}
+	return at.String(), nil
+}
+
+// advertised reads IP or IP:port, where one machine can be reached.
+func advertised(s string) (netip.AddrPort, error) {
 	host, port, err := splitAddress(s, 0)
-	ip, bad := netip.ParseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ip, err := netip.ParseAddr(host)
 	switch {
 	case err != nil:
-	case bad != nil:
-		err = fmt.Errorf("%q is no IP address", host)
+		return netip.AddrPort{}, fmt.Errorf("%q is no IP address", host)
 	case ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "":
-		err = fmt.Errorf("no node can be reached at %s", ip)
-	}
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("gossip-advertise is %q, but must be the IP address at which the other nodes reach this one, with or without a port: %w", s, err)
+		return netip.AddrPort{}, fmt.Errorf("no node can be reached at %s", ip)
 	}
 	return netip.AddrPortFrom(ip.Unmap(), port), nil
 }
@@ -290,7 +319,7 @@ var thisMachine = machine{
 		if err != nil {
 			return netip.Addr{}
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
 	},
 	own: func() []netip.Addr {
@@ -353,11 +382,11 @@ func (m machine) advertised(join []netip.AddrPort) (netip.Addr, error) {
 	case len(v4) == 0 && len(v6) == 1:
 		return v6[0], nil
 	case len(v4)+len(v6) > 1:
-		return netip.Addr{}, fmt.Errorf("this machine has several addresses and no default route, so it does not know which of %v"+
-			" the other nodes reach: set gossip-advertise to it", append(v4, v6...))
+		return netip.Addr{}, badForNow("GossipAdvertise", "is not set, and this machine has several addresses and no default route, so that it does not know"+
+			" which of %v the other nodes reach", append(v4, v6...))
 	case local:
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 	}
-	return netip.Addr{}, errors.New("this machine has no address but loopback that the other nodes could reach:" +
-		" set gossip-advertise to one, or gossip-listen to 127.0.0.1 if all nodes are on this machine")
+	return netip.Addr{}, badForNow("GossipAdvertise", "is not set, and this machine has no address but loopback that the other nodes could reach:"+
+		" set it to one, or listen at 127.0.0.1 if all nodes are on this machine")
 }

@@ -11,12 +11,8 @@ import (
 
 func TestResolveJoinSettings(t *testing.T) {
 	for entry, want := range map[string]joinName{
-		"weft":            {"weft", "weft", 7946},
 		"weft:1":          {"weft:1", "weft", 1},
-		"10.0.0.1":        {"10.0.0.1", "10.0.0.1", 7946},
 		"10.0.0.1:80":     {"10.0.0.1:80", "10.0.0.1", 80},
-		"fd00::1":         {"fd00::1", "fd00::1", 7946},
-		"[fd00::1]":       {"[fd00::1]", "fd00::1", 7946},
 		"[fd00::1]:65535": {"[fd00::1]:65535", "fd00::1", 65535},
 	} {
 		j, err := parseJoin([]string{entry}, nil)
@@ -24,9 +20,9 @@ func TestResolveJoinSettings(t *testing.T) {
 			t.Errorf("%q is %+v, %v", entry, j.names, err)
 		}
 	}
-	for _, entry := range []string{"", ":7946", "weft:", "weft:0", "weft:65536", "weft:x", "a:b:c", "[fd00::1"} {
+	for _, entry := range []string{"", "weft", "10.0.0.1", "fd00::1", "[fd00::1]", ":7946", "weft:", "weft:0", "weft:65536", "weft:x", "a:b:c", "[fd00::1"} {
 		_, err := parseJoin([]string{"ok:1", entry}, nil)
-		if err == nil || !strings.HasPrefix(err.Error(), "join has ") {
+		if err == nil || !strings.HasPrefix(err.Error(), "cluster.Config.Join has ") {
 			t.Errorf("%q gives %v", entry, err)
 		}
 	}
@@ -38,7 +34,7 @@ func TestResolveANameStandsForAllItsAddresses(t *testing.T) {
 		"weft2": {netip.MustParseAddr("10.0.0.1")},
 	}
 	gone := errors.New("no such host")
-	j, err := parseJoin([]string{"weft:1", "weft2:1", "nowhere", "10.0.0.2:1", "10.0.0.2:2"}, func(_ context.Context, host string) ([]netip.Addr, error) {
+	j, err := parseJoin([]string{"weft:1", "weft2:1", "nowhere:1", "10.0.0.2:1", "10.0.0.2:2"}, func(_ context.Context, host string) ([]netip.Addr, error) {
 		if ips, ok := answers[host]; ok {
 			return slices.Clone(ips), nil
 		}
@@ -56,7 +52,7 @@ func TestResolveANameStandsForAllItsAddresses(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
-	if len(outcome) != 5 || outcome["weft:1"] != nil || !errors.Is(outcome["nowhere"], gone) {
+	if len(outcome) != 5 || outcome["weft:1"] != nil || !errors.Is(outcome["nowhere:1"], gone) {
 		t.Errorf("outcomes: %v", outcome)
 	}
 }
@@ -82,8 +78,8 @@ func TestResolveWhatToAdvertise(t *testing.T) {
 		"a network without a way out":      {own: "127.0.0.1 10.0.0.5 fe80::1 fd00::1", want: "10.0.0.5"},
 		"several and no way out":           {own: "10.0.0.5 10.1.0.5", err: "several addresses"},
 		"nothing, the others are here":     {own: "127.0.0.1", join: "127.0.0.1", want: "127.0.0.1"},
-		"nothing, the others are not here": {own: "127.0.0.1", join: "127.0.0.1 10.0.0.6", err: "set gossip-advertise"},
-		"nothing":                          {own: "127.0.0.1 ::1", err: "set gossip-advertise"},
+		"nothing, the others are not here": {own: "127.0.0.1", join: "127.0.0.1 10.0.0.6", err: "set it to one"},
+		"nothing":                          {own: "127.0.0.1 ::1", err: "set it to one"},
 	} {
 		m := machine{
 			source: func(to netip.Addr) netip.Addr {

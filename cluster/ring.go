@@ -41,8 +41,9 @@ func partitionOf(room string) int { return int(xxhash.Sum64String(room) % partit
 
 // ring says which member should own which partition; Redis says which does. It
 // depends on the set of members alone, so nodes that know the same members say
-// the same. Members are node names and not incarnations: a restarted node is
-// to get what it had. See newestOf for the way from a name to an incarnation.
+// the same. Members are node names and not incarnations: a node that is
+// restarted in place is to get what it had. Names may as well all change, as those
+// of a Deployment's pods do. See newestOf for the way from a name to an incarnation.
 //
 // A ring does not change, and any goroutine may ask it.
 type ring struct {

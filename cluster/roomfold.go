@@ -20,12 +20,12 @@ type roomFold struct {
 	perEdge map[string]int    // sessions
 }
 
-func newRoomFold(name string, c *roomCheckpoint, limits room.Limits) *roomFold {
+func newRoomFold(name string, c *roomCheckpoint) *roomFold {
 	if c == nil {
 		c = &roomCheckpoint{}
 	}
 	r := &roomFold{
-		name: name, state: room.RestoreState(c.snapshot, c.sessions, limits),
+		name: name, state: room.RestoreState(c.snapshot, c.sessions, room.Limits{}),
 		applied: c.applied, saved: c.applied, stored: c.stored,
 		homes: map[string]string{}, perEdge: map[string]int{},
 	}
@@ -51,11 +51,12 @@ func (r *roomFold) checkpoint() *roomCheckpoint {
 func (r *roomFold) dirty() bool { return r.applied.After(r.saved) }
 
 // item applies what an edge tells the room.
-func (r *roomFold) item(f *fold, id ID, edge string, it *item) []output {
+func (r *roomFold) item(f *fold, id ID, b *batch, it *item) []output {
+	edge := b.edge
 	if it.kind == itemSessions {
 		return []output{r.reply(id, edge, &reply{ask: it.ask, found: true, sessions: r.sessions()})}
 	}
-	e := room.Event{Session: it.session, Client: it.client, Grant: it.grant}
+	e := room.Event{Session: it.session, Client: it.client, Grant: it.grant, Now: int64(id.MS) * 100, Limits: &b.limits}
 	_, grant, known := r.state.Session(it.session)
 	switch it.kind {
 	case itemJoin:
@@ -109,6 +110,9 @@ func (r *roomFold) join(f *fold, id ID, edge string, e room.Event) []output {
 	r.homes[e.Session] = edge
 	r.perEdge[edge]++
 	out := r.event(f, id, e)
+	if r.homes[e.Session] == "" {
+		return out // the room is full
+	}
 	joined := output{id: id, edge: edge, room: r.name, to: e.Session, joined: true, timestamp: r.timestamp()}
 	return append([]output{joined}, out...)
 }
@@ -139,9 +143,15 @@ func (r *roomFold) event(f *fold, id ID, e room.Event) []output {
 	if f.beforeApply != nil {
 		f.beforeApply(e)
 	}
+	before := r.timestamp()
 	effects := r.state.Apply(e)
 	timestamp := r.timestamp()
 	var out []output
+	if timestamp > before+1 {
+		for _, edge := range slices.Sorted(maps.Keys(r.perEdge)) {
+			out = append(out, output{id: id, edge: edge, room: r.name, passed: true, passedFrom: before, timestamp: timestamp})
+		}
+	}
 	var closed []string
 	for i := range effects {
 		x := &effects[i]

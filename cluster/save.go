@@ -1,8 +1,8 @@
 package cluster
 
 import (
-	"context"
-	"errors"
+	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -15,25 +15,48 @@ type saved struct {
 	applied map[string]ID
 	base    partitionCheckpoint
 	trimmed bool
+	failed  bool // not because another node owns
 	tries   []place
 }
 
 // savesAtOnce is how many rooms of a node are saved at the same time.
 const savesAtOnce = 8
 
-// save begins to checkpoint what has changed, and then to cut the log below it.
+// save begins to checkpoint what has changed, and then to cut the log below it, if
+// that is due, or at once; or only the rooms that nobody uses any more. It reports
+// whether it has.
+//
 // Everything is as of one place in the log, but is not stored before all
 // that came of the log up to there is in the streams of the edges: what is in a
 // checkpoint nobody tells again.
-func (p *partition) save() {
-	if p.saving != nil || p.fold.position == p.fold.base.position {
-		return
+func (p *partition) save(atOnce bool) bool {
+	if p.saving != nil || p.fold.position == p.fold.base.position || time.Now().Before(p.nextSave) {
+		return false
+	}
+	var changed, idle []string
+	budget := saveBudget(p.logBytes(), time.Since(p.log.since), p.inc.config.MaxLogBytes)
+	cost := perSave
+	for name, r := range p.fold.rooms {
+		if !r.dirty() {
+			continue
+		}
+		if cost <= budget {
+			cost += r.saveCost(budget - cost)
+		}
+		changed = append(changed, name)
+		if p.idle(name) {
+			idle = append(idle, name)
+		}
+	}
+	all := atOnce || cost <= budget
+	if !all {
+		if changed = idle; len(idle) == 0 {
+			return false
+		}
 	}
 	dirty := map[string]*roomCheckpoint{}
-	for name, r := range p.fold.rooms {
-		if r.dirty() {
-			dirty[name] = r.checkpoint()
-		}
+	for _, name := range changed {
+		dirty[name] = p.fold.rooms[name].checkpoint()
 	}
 	base := p.fold.checkpoint()
 	cut := 0
@@ -48,11 +71,19 @@ func (p *partition) save() {
 			tries = append(tries, at)
 		}
 	}
+	if p.redisFull() { // what takes least goes first, and makes room for the others
+		costs := map[string]int{}
+		for _, name := range changed {
+			costs[name] = p.fold.rooms[name].saveCost(math.MaxInt)
+		}
+		slices.SortFunc(changed, func(a, b string) int { return cmp.Compare(costs[a], costs[b]) })
+	}
 	outcome := make(chan saved, 1)
 	p.saving = outcome
 	p.builds = slices.DeleteFunc(p.builds, isOver)
 	builds := slices.Clone(p.builds)
-	p.tasks.Go(func() { outcome <- p.store(builds, dirty, base, cut, tries) })
+	p.tasks.Go(func() { outcome <- p.store(builds, changed, dirty, all, base, cut, tries) })
+	return true
 }
 
 func isOver(build <-chan struct{}) bool {
@@ -64,9 +95,9 @@ func isOver(build <-chan struct{}) bool {
 	}
 }
 
-// store stores the checkpoints and trims the log, after the diffs that are being
-// built have been told, too.
-func (p *partition) store(builds []<-chan struct{}, dirty map[string]*roomCheckpoint, base partitionCheckpoint, cut int, tries []place) saved {
+// store stores the checkpoints and, if they are all, trims the log, after the diffs
+// that are being built have been told, too.
+func (p *partition) store(builds []<-chan struct{}, order []string, dirty map[string]*roomCheckpoint, all bool, base partitionCheckpoint, cut int, tries []place) saved {
 	s := saved{rooms: map[string]any{}, applied: map[string]ID{}, base: base, tries: tries}
 	for _, build := range builds {
 		select {
@@ -80,20 +111,20 @@ func (p *partition) store(builds []<-chan struct{}, dirty map[string]*roomCheckp
 	case <-p.ctx.Done():
 		return s
 	}
-	for name, c := range dirty {
-		if !p.storeRoom(&s, name, c) {
+	for _, name := range order {
+		if !p.storeRoom(&s, name, dirty[name]) {
+			s.failed = true
 			return s
 		}
 	}
-	err := p.trim(base, cut, tries)
-	if isBehind(err) {
-		p.compare(ID{})
+	if !all {
 		return s
 	}
-	if err != nil && p.ctx.Err() == nil && !store.IsFenced(err) {
+	err := p.trim(base, cut, tries)
+	if err != nil && p.ctx.Err() == nil && !store.IsFenced(err) && !store.IsForgotten(err) {
 		p.inc.trouble.note("a log cannot be trimmed", err)
 	}
-	s.trimmed = err == nil
+	s.trimmed, s.failed = err == nil, err != nil
 	return s
 }
 
@@ -120,6 +151,8 @@ func (p *partition) storeRoom(s *saved, name string, c *roomCheckpoint) bool {
 			p.inc.stats.staleSaves.Add(1)
 		}
 		p.fence()
+	case store.IsForgotten(err):
+		p.doubt()
 	case p.ctx.Err() == nil:
 		p.inc.stats.saveFailures.Add(1)
 		p.inc.log.Warn("a room cannot be saved; its changes are in the log, and it is tried again", "room", name, "error", err)
@@ -133,12 +166,16 @@ func (p *partition) trim(base partitionCheckpoint, cut int, tries []place) error
 	for _, at := range tries {
 		args = append(args, at.String())
 	}
-	return p.fencedRun(p.ctx, trimScript, []string{k.log(p.number), k.base(p.number), k.meta(p.number), k.tries(p.number)}, args...)
+	return p.fencedRun(p.ctx, trimScript, []string{k.tries(p.number)}, args...)
 }
 
 // saved notes what came of a save.
 func (p *partition) saved(s saved) {
 	p.saving = nil
+	if p.failures++; !s.failed {
+		p.failures = 0
+	}
+	p.nextSave = time.Now().Add(saveBackoff(p.inc.config.SaveInterval, p.failures) - p.inc.config.SaveInterval)
 	for name, stored := range s.rooms {
 		if r := p.fold.rooms[name]; r != nil {
 			r.stored = stored
@@ -156,44 +193,8 @@ func (p *partition) saved(s saved) {
 		n++
 	}
 	p.log.entries = append([]entrySize(nil), p.log.entries[n:]...)
+	p.log.since = time.Now() // or a bit sooner
 	for _, at := range s.tries {
 		delete(p.fold.tries, at)
 	}
-}
-
-// mend saves everything at once after Redis has lost the end of the log: what
-// the owner has applied is then known to it alone. New entries go on from there.
-func (p *partition) mend() {
-	p.inc.stats.mended.Add(1)
-	p.inc.log.Warn("Redis has lost the end of a log; its owner writes what it knows", "partition", p.number)
-	_ = partitionSource{p}.again("a log cannot be mended", func(context.Context) error { return p.tryMend() })
-}
-
-func (p *partition) tryMend() error {
-	if p.saving != nil {
-		p.saved(<-p.saving)
-	}
-	p.building.Wait()
-	select {
-	case <-p.inc.outbox.flushed():
-	case <-p.ctx.Done():
-		return p.ctx.Err()
-	}
-	s := saved{rooms: map[string]any{}, applied: map[string]ID{}, base: p.fold.checkpoint(), trimmed: true}
-	for name, r := range p.fold.rooms {
-		c := r.checkpoint()
-		c.stored = nil // what Redis has may be older than is known
-		if !p.storeRoom(&s, name, c) {
-			return errors.New("a room was not saved")
-		}
-	}
-	k := p.inc.keys
-	err := p.fencedRun(p.ctx, mendScript, []string{k.log(p.number), k.base(p.number), k.meta(p.number)},
-		s.base.position.next().String(), s.base.position.String(), appendEdges(nil, s.base.edges))
-	if err != nil {
-		return err
-	}
-	p.saved(s)
-	p.log.last = "" // whatever the next entry comes after
-	return nil
 }

@@ -19,11 +19,15 @@ var (
 	emitScript   = plainScript("emit")
 	renewScript  = plainScript("renew")
 	buryScript   = plainScript("bury")
+	tidyScript   = plainScript("tidy")
+	ringScript   = plainScript("ring")
+	markScript   = plainScript("mark")
 
-	releaseScript = fencedScript("behind", "release")
-	trimScript    = fencedScript("behind", "trim")
-	mendScript    = fencedScript("mend")
+	releaseScript = fencedScript("release")
+	trimScript    = fencedScript("trim")
+	retakeScript  = fencedScript("retake")
 	brokeScript   = fencedScript("broke")
+	lookScript    = fencedScript("look")
 )
 
 func scriptText(name string) string {
@@ -36,17 +40,7 @@ func scriptText(name string) string {
 
 func plainScript(name string) *redis.Script { return redis.NewScript(scriptText(name)) }
 
-func fencedScript(names ...string) *redis.Script {
-	text := ""
-	for _, name := range names {
-		text += scriptText(name)
-	}
-	return store.FencedScript(text)
-}
-
-// isBehind reports whether a script was refused because Redis has lost the end
-// of a log.
-func isBehind(err error) bool { return err != nil && redis.HasErrorPrefix(err, "BEHIND") }
+func fencedScript(name string) *redis.Script { return store.FencedScript(scriptText(name)) }
 
 // pipelined is a script as one command of a pipeline: by its hash, or by its
 // text where Redis does not know the hash any more.

@@ -1,6 +1,10 @@
 package cluster
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/weftsync/weft/room"
+)
 
 // sender is an edge's way into one partition's log. It makes of a log that may
 // lose an entry, take one twice, or not say which it did, one that every item
@@ -16,6 +20,7 @@ import "slices"
 // It is a pure state machine: it does no I/O and knows no time.
 type sender struct {
 	edge    string
+	limits  room.Limits
 	waiting []item
 	batches []*batch // made, not confirmed, in order
 	next    int      // the one to append next, as an index of batches
@@ -26,7 +31,13 @@ type sender struct {
 	size    int      // bytes of waiting and batches
 }
 
-func newSender(edge string) *sender { return &sender{edge: edge} }
+// newSender returns the sender of an edge that vouches for what it takes with its
+// limits; see [batch].
+func newSender(edge string, limits room.Limits) *sender {
+	return &sender{edge: edge, limits: room.Limits{
+		MaxDocumentBytes: limits.MaxDocumentBytes, MaxPresenceBytes: limits.MaxPresenceBytes, MaxSessions: limits.MaxSessions,
+	}}
+}
 
 // add queues an item.
 func (s *sender) add(it item) {
@@ -46,7 +57,7 @@ func (s *sender) take() *batch {
 		}
 		s.number++
 		items := s.cut()
-		s.batches = append(s.batches, &batch{edge: s.edge, number: s.number, items: items})
+		s.batches = append(s.batches, &batch{edge: s.edge, number: s.number, limits: s.limits, items: items})
 	}
 	s.under = true
 	return s.batches[s.next]

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/weftsync/weft/room"
+	"github.com/weftsync/weft/store"
 )
 
 // world is a partition, the nodes that serve it and their clients, with a fake
@@ -19,20 +20,16 @@ type world struct {
 	guards guards
 	trace  []string
 
-	// Redis
-	log     []entry
-	last    ID
-	told    ID // the last entry that any owner has applied
-	epoch   uint64
-	owner   *node // who owns, dead or alive
-	free    bool  // the owner has released
-	cut     ID    // the place up to which it had told everything then
-	mends   int   // of the log, after Redis had lost its end
-	base    partitionCheckpoint
-	rooms   map[string]*roomCheckpoint
-	streams map[string][]bundle // by edge
-	emitted map[string]uint64   // bundles, by edge
-	late    []entry             // appends that arrive again
+	*simRedis                     // as it is now
+	history   []*simRedis         // as it was before each of the last commands
+	clock     uint64              // ms
+	epochs    uint64              // the highest that was ever claimed
+	told      ID                  // the last entry that any owner has applied
+	streams   map[string][]bundle // by edge
+	emitted   map[string]uint64   // bundles, by edge
+	late      []entry             // appends that arrive again
+	// fragile is the owner while it alone knows what Redis has forgotten.
+	fragile *node
 
 	nodes   []*node
 	clients []*simClient
@@ -42,8 +39,8 @@ type world struct {
 }
 
 type entry struct {
-	id   ID
-	data []byte
+	id, before ID
+	data       []byte
 }
 
 type node struct {
@@ -66,8 +63,9 @@ type simEdge struct {
 type simOwner struct {
 	epoch   uint64
 	fold    *fold
-	quiet   ID       // the owner before has told everything up to here
-	mends   int      // of the log, as it knows
+	quiet   ID // the previous owner has told everything up to here
+	last    ID // the last entry that was read; zero: not known
+	fence   store.Fence
 	pending []bundle // to be emitted, in order
 }
 
@@ -79,8 +77,8 @@ const (
 
 func newWorld(seed uint64, g guards) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 1)), guards: g, free: true,
-		rooms: map[string]*roomCheckpoint{}, streams: map[string][]bundle{}, emitted: map[string]uint64{}, gone: map[string]bool{},
+		rng: rand.New(rand.NewPCG(seed, 1)), guards: g, simRedis: newSimRedis(g),
+		streams: map[string][]bundle{}, emitted: map[string]uint64{}, gone: map[string]bool{},
 	}
 	for i := range simNodes {
 		n := &node{name: i}
@@ -93,6 +91,16 @@ func newWorld(seed uint64, g guards) *world {
 	return w
 }
 
+// simLimits are a node's: the last one takes few sessions, and nothing into a
+// room of more than a few edits.
+func simLimits(node int) room.Limits {
+	l := room.Limits{}.WithDefaults()
+	if node == simNodes-1 {
+		l.MaxSessions, l.MaxDocumentBytes = 2, 1500
+	}
+	return l
+}
+
 func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
 }
@@ -103,7 +111,7 @@ func (w *world) boot(n *node) {
 	w.boots++
 	n.up, n.paused = true, false
 	inc := fmt.Sprintf("n%d.%d", n.name, w.boots)
-	n.edge = &simEdge{inc: inc, sender: newSender(inc), receiver: receiver{guards: w.guards}, sessions: map[string]*simClient{}}
+	n.edge = &simEdge{inc: inc, sender: newSender(inc, simLimits(n.name)), receiver: receiver{guards: w.guards}, sessions: map[string]*simClient{}}
 	n.own = nil
 	w.note("boot %s", inc)
 }
@@ -138,14 +146,17 @@ func (w *world) step() error {
 		return w.edgeReads(n)
 	case p < 925:
 		w.ownerCheckpoints(w.ownerOf(n))
-	case p < 935:
+	case p < 930:
 		w.ownerTrims(w.ownerOf(n))
+	case p < 935:
+		w.ownerLooks(w.ownerOf(n))
+		w.ownerEvicts(w.ownerOf(n))
 	case p < 950:
 		w.claim(n)
 	case p < 957:
 		w.crash(n)
 	case p < 965:
-		n.paused = n.up && !n.paused
+		n.paused = n.up && !n.paused && n != w.fragile
 		w.note("%s paused %v", n.edge.inc, n.paused)
 	case p < 970:
 		w.handOff()
@@ -154,7 +165,7 @@ func (w *world) step() error {
 	case p < 984:
 		w.loseBundle(n)
 	case p < 990:
-		w.loseTail()
+		w.forget()
 	case p < 995:
 		w.arriveLate()
 	default:
@@ -175,7 +186,7 @@ func (w *world) appendFrom(n *node, faults bool) {
 	if b == nil {
 		return
 	}
-	data := appendBatch(nil, b)
+	data := encodeBatch(b)
 	fate := 100
 	if faults {
 		fate = w.rng.IntN(100)
@@ -199,8 +210,14 @@ func (w *world) appendFrom(n *node, faults bool) {
 }
 
 func (w *world) store(data []byte) {
-	w.last = ID{w.last.MS + uint64(w.rng.IntN(3)), w.last.Seq + 1}
-	w.log = append(w.log, entry{w.last, data})
+	w.command()
+	w.clock += uint64(w.rng.IntN(3))
+	id := ID{w.clock, 0}
+	if !id.After(w.generated) {
+		id = ID{w.generated.MS, w.generated.Seq + 1}
+	}
+	w.log = append(w.log, entry{id, w.last, data})
+	w.last, w.generated = id, id
 }
 
 // arriveLate stores an append again that was taken long before.
@@ -245,18 +262,24 @@ func (w *world) ownerReads() {
 		if !e.id.After(o.fold.position) {
 			continue
 		}
-		if o.mends != w.mends && !w.guards.noEpochCheck {
-			// The entry does not say that it comes after the one read last. It wants
-			// to mend the log, and is refused.
-			w.note("%s (epoch %d) is fenced", n.edge.inc, o.epoch)
-			n.own = nil
+		if o.last != (ID{}) && e.before != o.last && !w.guards.noEpochCheck {
+			w.mend(n)
 			return
 		}
 		b, err := parseBatch(e.data)
 		if err != nil {
 			panic(err)
 		}
+		if loaded := o.fold.bring(&b); len(loaded) > 0 && w.lookAt(n) != lookWell {
+			for _, name := range loaded {
+				delete(o.fold.rooms, name)
+			}
+			w.ownerLooks(n)
+			return
+		}
 		outputs, v := o.fold.apply(e.id, &b)
+		o.last = e.id
+		o.fence.Chain.Read(e.id.String())
 		w.note("%s (epoch %d) reads %s: %s/%d, %v", n.edge.inc, o.epoch, e.id, b.edge, b.number, v)
 		if e.id.After(w.told) {
 			w.told = e.id
@@ -405,12 +428,9 @@ func (w *world) ownerCheckpoints(n *node) {
 		if !r.dirty() || w.chance(50) {
 			continue
 		}
-		if o.epoch != w.epoch && !w.guards.noEpochCheck {
-			w.note("%s is refused a checkpoint", n.edge.inc)
-			n.own = nil
+		if !w.write(n, func(x *simRedis) { x.rooms[name] = r.checkpoint() }) {
 			return
 		}
-		w.rooms[name] = r.checkpoint()
 		r.saved = r.applied
 	}
 }
@@ -428,35 +448,45 @@ func (w *world) ownerTrims(n *node) {
 			}
 		}
 	}
-	if o.epoch != w.epoch && !w.guards.noEpochCheck {
-		n.own = nil
-		return
+	if w.write(n, func(x *simRedis) { x.trim(o.fold.checkpoint()) }) {
+		o.fold.base = o.fold.checkpoint()
+		w.note("%s (epoch %d) trims to %s", n.edge.inc, o.epoch, o.fold.position)
 	}
-	w.base = o.fold.checkpoint()
-	w.log = slices.DeleteFunc(w.log, func(e entry) bool { return !e.id.After(w.base.position) })
-	w.note("%s (epoch %d) trims to %s", n.edge.inc, o.epoch, w.base.position)
 }
 
 // claim makes a node the owner, if nobody is who could be.
 func (w *world) claim(n *node) {
-	if !n.up || n.paused || n.own != nil {
+	if !n.up || n.paused || n.own != nil || w.fragile != nil {
 		return
 	}
-	if !w.free && w.owner.up && !w.owner.paused && w.owner.own != nil && w.owner.own.epoch == w.epoch {
+	if owner := w.nodeOf(w.owner); !w.free && owner != nil && owner.own != nil && owner.own.epoch == w.epoch {
 		return
 	}
-	w.epoch++
-	own := &simOwner{epoch: w.epoch, fold: w.newFold(), mends: w.mends}
+	quiet := ID{}
 	if w.free {
-		own.quiet = w.cut
+		quiet = w.cut
 	}
-	w.owner, w.free = n, false
+	w.command()
+	w.epoch, w.link, w.owner, w.free = max(w.epoch, w.epochs)+1, 0, n.edge.inc, false
+	w.epochs = w.epoch
+	f := w.newFold()
+	n.own = &simOwner{epoch: w.epoch, fold: f, quiet: quiet, last: f.position,
+		fence: store.Fence{Epoch: w.epoch, Owner: n.edge.inc, Chain: &store.Chain{}}}
 	w.note("%s claims epoch %d", n.edge.inc, w.epoch)
-	n.own = own
+}
+
+// nodeOf is an incarnation's node, if that is up and not paused.
+func (w *world) nodeOf(inc string) *node {
+	for _, n := range w.nodes {
+		if n.edge.inc == inc && n.up && !n.paused {
+			return n
+		}
+	}
+	return nil
 }
 
 func (w *world) newFold() *fold {
-	f := newFold(room.Limits{}, w.base, simSource{w})
+	f := newFold(w.base, simSource{w})
 	f.guards = w.guards
 	return f
 }
@@ -467,6 +497,7 @@ type simSource struct{ w *world }
 func (s simSource) load(name string) (*roomCheckpoint, error) { return s.w.rooms[name], nil }
 func (s simSource) live() []string                            { return slices.Sorted(maps.Keys(s.w.rooms)) }
 func (s simSource) broke(place, string, string, int)          {}
+func (s simSource) held(place)                                {}
 func (s simSource) history(base, upto ID, yield func(ID, *batch)) {
 	for _, e := range s.w.log {
 		if b, err := parseBatch(e.data); err == nil && e.id.After(base) && !e.id.After(upto) {
@@ -477,21 +508,33 @@ func (s simSource) history(base, upto ID, yield func(ID, *batch)) {
 
 // handOff lets the owner finish what it has begun and release.
 func (w *world) handOff() {
-	n := w.owner
-	if w.free || n == nil || !n.up || n.paused || n.own == nil || n.own.epoch != w.epoch {
+	n := w.nodeOf(w.owner)
+	if w.free || n == nil || n == w.fragile || n.own == nil || n.own.epoch != w.epoch {
 		return
 	}
 	for len(n.own.pending) > 0 {
 		w.emit(n.own)
 	}
-	w.note("%s releases", n.edge.inc)
-	w.cut = n.own.fold.position
-	n.own, w.free = nil, true
+	if w.chance(50) {
+		w.ownerCheckpoints(n)
+		w.ownerTrims(n)
+	}
+	if n.own == nil {
+		return
+	}
+	if w.write(n, func(x *simRedis) { x.free, x.cut = true, n.own.fold.position }) {
+		w.note("%s releases", n.edge.inc)
+		n.own = nil
+		if w.chance(50) {
+			w.claim(w.nodes[w.rng.IntN(len(w.nodes))])
+			w.forget()
+		}
+	}
 }
 
 // crash ends a node with all that it has in memory, and boots it anew.
 func (w *world) crash(n *node) {
-	if !n.up {
+	if !n.up || n == w.fragile {
 		return
 	}
 	w.note("%s crashes", n.edge.inc)
@@ -542,33 +585,6 @@ func (w *world) loseBundle(n *node) {
 	}
 }
 
-// loseTail replaces Redis by one that does not have the last entries. The owner,
-// which lives, sees that it knows more than the log and saves what it knows.
-func (w *world) loseTail() {
-	n := w.owner
-	if w.free || n == nil || !n.up || n.paused || n.own == nil || n.own.epoch != w.epoch || len(w.log) == 0 {
-		return
-	}
-	if w.told.After(n.own.fold.position) {
-		return // what an owner before it has told is in the log alone: that is lost for good
-	}
-	keep := w.rng.IntN(len(w.log) + 1)
-	w.note("Redis loses %d entries", len(w.log)-keep)
-	w.log = w.log[:keep]
-	o := n.own
-	for len(o.pending) > 0 {
-		w.emit(o)
-	}
-	for name, r := range o.fold.rooms {
-		w.rooms[name] = r.checkpoint()
-		r.saved = r.applied
-	}
-	w.base = o.fold.checkpoint()
-	w.mends++
-	o.mends = w.mends
-	w.log = slices.DeleteFunc(w.log, func(e entry) bool { return !e.id.After(w.base.position) })
-}
-
 // rest ends all faults and lets everything that is under way arrive.
 func (w *world) rest() error {
 	w.note("rest")
@@ -580,7 +596,12 @@ func (w *world) rest() error {
 		w.learn(n)
 	}
 	for round := range 60 {
-		if n := w.owner; w.free || n.own == nil || n.own.epoch != w.epoch {
+		for _, n := range w.nodes {
+			if n.own != nil {
+				w.ownerLooks(n)
+			}
+		}
+		if n := w.nodeOf(w.owner); w.free || n == nil || n.own == nil || n.own.epoch != w.epoch {
 			for _, n := range w.nodes {
 				if n.own != nil && n.own.epoch != w.epoch {
 					n.own = nil
@@ -607,8 +628,10 @@ func (w *world) rest() error {
 		for i := 0; i <= len(w.log); i++ {
 			w.ownerReads()
 		}
-		for w.owner.own != nil && len(w.owner.own.pending) > 0 {
-			w.ownerEmits()
+		for _, n := range w.nodes {
+			for n.own != nil && len(n.own.pending) > 0 {
+				w.emit(n.own)
+			}
 		}
 		for _, n := range w.nodes {
 			for n.edge.read < len(w.streams[n.edge.inc]) {
@@ -623,7 +646,7 @@ func (w *world) rest() error {
 
 // check says what must be true at rest.
 func (w *world) check() error {
-	live := w.owner.own.fold
+	live := w.nodeOf(w.owner).own.fold
 	replay := w.newFold()
 	for _, e := range w.log {
 		if b, err := parseBatch(e.data); err != nil {

@@ -77,6 +77,8 @@ func TestEveryGuardIsNeeded(t *testing.T) {
 		"epochs":        {noEpochCheck: true},
 		"contiguity":    {noContiguityCheck: true},
 		"trim bound":    {noTrimBound: true},
+		"chain":         {noChain: true},
+		"adoption":      {noAdoption: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed, err := firstFailure(2000, g)

@@ -71,9 +71,15 @@ func (s partitionSource) broke(at place, room, session string, tries int) {
 	p := s.p
 	p.inc.stats.panics.Add(1)
 	p.inc.log.Error("a message broke the room's engine; its room is computed anew", "room", room, "session", session, "tries", tries)
+	s.noteTries(at, tries)
+}
+
+func (s partitionSource) held(at place) { s.noteTries(at, 0) }
+
+func (s partitionSource) noteTries(at place, tries int) {
 	_ = s.again("a broken message cannot be noted", func(ctx context.Context) error {
-		err := p.fencedRun(ctx, brokeScript, []string{p.inc.keys.tries(p.number)}, at.String(), tries)
-		if store.IsFenced(err) {
+		err := s.p.fencedRun(ctx, brokeScript, []string{s.p.inc.keys.tries(s.p.number)}, at.String(), tries)
+		if store.IsFenced(err) || store.IsForgotten(err) {
 			return fmt.Errorf("%w: %w", errUnreadable, err) // no use to try again
 		}
 		return err

@@ -19,6 +19,7 @@ type stats struct {
 	handOverTime, replayed, replayTime                    atomic.Int64
 	loads, loadFailures, saves, saveFailures, saveTime    atomic.Int64
 	staleSaves, leaseLapses, rebirths, provedDead, buried atomic.Int64
+	rebalanced                                            atomic.Int64
 	rooms                                                 roomCounts
 }
 
@@ -115,6 +116,12 @@ func (n *Node) register(reg prometheus.Registerer) error {
 	gauge("members", "Nodes in the gossip, this one included.", func() float64 {
 		return float64(len(n.life.Load().gossip.members()))
 	})
+	gauge("redis_full", "Redis servers, one unless it is a Redis Cluster, that are full: what their rooms' clients send waits.", func() float64 {
+		return float64(len(n.life.Load().headroom.full()))
+	})
+	gauge("peers_unreachable", "Nodes in the gossip whose peer port this node cannot reach; their deaths are noticed late.", func() float64 {
+		return float64(n.life.Load().deaths.unreachable.Load())
+	})
 	counter("appended_total", "Batches that were appended to logs.", &s.appended)
 	counter("append_errors_total", "Appends whose outcome is not known; they are made again.", &s.appendErrors)
 	counter("log_full_total", "Appends refused because a partition's log is full: its owner does not keep up.", &s.logFull)
@@ -135,12 +142,13 @@ func (n *Node) register(reg prometheus.Registerer) error {
 	seconds("handover_seconds_total", "Time spent on handing over, from the last entry read to the release.", &s.handOverTime)
 	counter("fenced_total", "Partitions lost to another node.", &s.fenced)
 	counter("stale_saves_total", "Checkpoints refused because another node owns.", &s.staleSaves)
-	counter("mended_total", "Logs whose end Redis had lost, written again by their owner.", &s.mended)
+	counter("mended_total", "Times that Redis had forgotten something of a partition and its owner wrote again all that it knew.", &s.mended)
 	counter("replayed_total", "Log entries read again by a new owner.", &s.replayed)
 	seconds("replay_seconds_total", "Time spent on that.", &s.replayTime)
 	counter("lease_lapses_total", "Times that the lease was not renewed in time.", &s.leaseLapses)
 	counter("rebirths_total", "Times that this node had to begin anew because it was taken for dead.", &s.rebirths)
 	counter("proved_dead_total", "Nodes whose death was proved by their closed ports.", &s.provedDead)
 	counter("buried_total", "Nodes that this one has taken for dead.", &s.buried)
+	counter("rebalanced_total", "Sockets that this node closed because it had many more than the others.", &s.rebalanced)
 	return reg.Register(m)
 }

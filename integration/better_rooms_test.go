@@ -228,3 +228,95 @@ func TestDataFolderMovesBothWays(t *testing.T) {
 		want, wantTS = c.mustSync(t, -1)
 	}
 }
+
+// The published server gives out timestamps again that it has forgotten: a client that had seen the
+// forgotten ones, and comes back when the room has as many again, misses what they stand for now.
+func TestBetterForgottenTimestampsAreNotGivenOutAgain(t *testing.T) {
+	t.Parallel()
+	s := startNodes(t, newData(t))
+	ann := join(t, s, "r", "ann")
+	for i := range 3 {
+		ann.mustPatch(t, "m", fmt.Sprintf(`[{"old%d/A":{"_exists":true}}]`, i))
+	}
+	asked := func(c *wsClient, last int) (diff map[string]any, resync bool) {
+		t.Helper()
+		c.mustSettle(t)
+		c.send(fmt.Sprintf(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":%d}`, last))
+		for _, f := range c.mustSettle(t) {
+			switch {
+			case f.kind() == "resync":
+				resync = true
+				if f.value["since"] != 3.0 {
+					t.Errorf("after %d everything is asked for since %v", last, f.value["since"])
+				}
+			case f.kind() == "patch" && f.value["documentPatches"] != nil:
+				diff = f.value["documentPatches"].([]any)[0].(map[string]any)
+			}
+		}
+		return diff, resync
+	}
+	if diff, resync := asked(ann, 5); !resync || len(diff) != 0 {
+		t.Errorf("ann, who has seen 5, is asked: %v; and gets %s", resync, compact(diff))
+	}
+	for i := range 3 {
+		if ts := ann.mustPatch(t, "m", fmt.Sprintf(`[{"new%d/A":{"_exists":true}}]`, i)); ts <= 5 {
+			t.Errorf("timestamp %v is given out again", ts)
+		}
+	}
+	for range 2 {
+		for _, last := range []int{4, 5} {
+			if diff, resync := asked(join(t, s, "r", "bob"), last); !resync || len(diff) != 3 {
+				t.Errorf("bob, who has seen %d, is asked: %v; and gets %s", last, resync, compact(diff))
+			}
+		}
+		if diff, resync := asked(join(t, s, "r", "cem"), 3); resync || len(diff) != 3 {
+			t.Errorf("cem, who has seen 3, is asked: %v; and gets %s", resync, compact(diff))
+		}
+		s.stop(t) // and the room remembers
+		s = startNodes(t, s.data)
+	}
+}
+
+// The same if nobody says what was forgotten before others go on: after a crash a room that was not
+// saved since knows by itself.
+func TestBetterNothingIsGivenOutAgainAfterACrash(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startWeft(t, dir)
+	see := func(c *wsClient, from, to int) {
+		for i := from; i <= to; i++ {
+			c.mustPatch(t, fmt.Sprintf("m%d", i), fmt.Sprintf(`[{"k%d/A":{"_exists":true}}]`, i))
+		}
+	}
+	join := func(client string) *wsClient {
+		return mustDial(t, s.url("r", client, token("r", true, time.Hour)))
+	}
+	see(join("ann"), 1, 3)
+	s.stop(t)
+	s = startWeft(t, dir, "--save-interval", "1h")
+	see(join("ann"), 4, 5)
+	s.kill()
+	s = startWeft(t, dir)
+	if diff, at := join("new").mustSync(t, 0); len(diff) != 3 || at != 3 {
+		t.Fatalf("the room is at %v with %s", at, compact(diff))
+	}
+	see(join("cem"), 6, 8) // as many as were lost, and more
+	ann := join("ann")
+	ann.send(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":5}`)
+	if since := ann.mustSee(t, "resync").value["since"]; since != 3.0 {
+		t.Errorf("ann is asked for what came after %v", since)
+	}
+	diff := ann.mustSeeWhere(t, "the diff", func(f frame) bool { return f.value["documentPatches"] != nil })
+	if patch := diff.value["documentPatches"].([]any)[0].(map[string]any); len(patch) != 3 {
+		t.Errorf("ann gets %s", compact(patch))
+	}
+	s.stop(t)
+
+	// Now it is saved, and a clean stop is no crash.
+	s = startWeft(t, dir)
+	cem := join("cem")
+	_, before := cem.mustSync(t, 0)
+	if after := cem.mustPatch(t, "m", `[{"k9/A":{"_exists":true}}]`); after != before+1 {
+		t.Errorf("after %v comes %v", before, after)
+	}
+}

@@ -153,9 +153,11 @@ func (g generator) addFrame(s *step) {
 
 var (
 	messageIDs = []string{"m1", "client-1-17", "", "ü€😀", "\xed\xa0\x80", "a\"b\\c\x00\n", strings.Repeat("long", 300)}
-	sinces     = []string{
+	// Whole numbers a little beyond the room's timestamp are left out: to Weft they say that the room has
+	// forgotten something. TestBetterForgottenTimestampsAreNotGivenOutAgain has them.
+	sinces = []string{
 		"", "0", "0", "0", "@ts+0@", "@ts+0@", "@ts-1@", "@ts-3@", "@ts-3@", "@ts-10@", "@ts-0.5@", "@ts+0.5@",
-		"@ts+1@", "@ts+1000@", "-1", "-0", "-3.5e2", "1e300", "0.5", "9007199254740993", "1e-320",
+		"@ts+1000.5@", "1e16", "-1", "-0", "-3.5e2", "1e300", "0.5", "9007199254740993", "1e-320",
 	}
 )
 

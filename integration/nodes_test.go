@@ -56,6 +56,7 @@ func startNodes(t testing.TB, data string, args ...string) *nodes {
 			"--redis-prefix", data,
 			"--node-name", "node-" + strconv.Itoa(i+1),
 			"--gossip-listen", gossip[i],
+			"--peer-listen", "127.0.0.1:0",
 			"--join", strings.Join(gossip, ","),
 		}, args...)...))
 	}

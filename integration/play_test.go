@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -207,7 +208,10 @@ func (s *side) act(st step, frames []string, identity [slots]string, canWrite [s
 	case stepJoin:
 		var err error
 		if c, err = dial(s.joinURL(st)); err != nil {
-			return got, errors.New("the upgrade failed")
+			if got.closed[st.Slot], err = refusedAs(st, err); err != nil {
+				return got, err
+			}
+			return got, s.collect(st, got, identity)
 		}
 		s.clients[st.Slot] = c
 		s.write(c, frames, st.Split)
@@ -253,6 +257,21 @@ func (s *side) act(st step, frames []string, identity [slots]string, canWrite [s
 	return got, s.collect(st, got, identity)
 }
 
+// refusedAs tells how the published server would have closed a socket that was
+// not upgraded. That one upgrades first and then closes with 1008: a difference
+// on purpose, but for the words.
+func refusedAs(st step, err error) (*closeInfo, error) {
+	want := map[string]int{"room": http.StatusBadRequest, "client": http.StatusBadRequest, "token": http.StatusUnauthorized, "forged": http.StatusUnauthorized}
+	var no *notUpgraded
+	if !errors.As(err, &no) || want[st.Defect] != no.status {
+		return nil, errors.New("the upgrade failed")
+	}
+	if st.Defect == "forged" {
+		no.words = "" // everyone has their own words for it
+	}
+	return &closeInfo{1008, no.words}, nil
+}
+
 // collect passes barriers, the actor first, and takes everybody's frames.
 func (s *side) collect(st step, got *outcome, identity [slots]string) error {
 	order := []int{st.Slot}
@@ -265,6 +284,9 @@ func (s *side) collect(st step, got *outcome, identity [slots]string) error {
 		due := 0
 		if slot == st.Slot {
 			due = st.Mismatches
+		}
+		if s.clients[slot] == nil {
+			continue // not upgraded
 		}
 		frames, closed, err := s.clients[slot].settle(due)
 		got.frames[slot], got.closed[slot] = frames, closed
@@ -338,7 +360,7 @@ func (s *side) write(c *wsClient, frames []string, split bool) {
 func awaitPermission(c *wsClient, write bool) error {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
-		c.send(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":1e15}`)
+		c.send(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":1e16}`)
 		ok, err := c.await(func(frames []frame) bool { return countKind(frames, "synced") > 0 })
 		frames, closed := c.take()
 		if !ok {

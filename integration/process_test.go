@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,30 +19,28 @@ func TestRefusalsSayWhy(t *testing.T) {
 	good := token("r", true, time.Hour)
 	cases := []struct {
 		name, url string
-		reason    string // "" for any, as long as there is one
+		status    int
+		label     string // of the Weft-Reason header
+		words     string // "" for any, as long as there are some
 	}{
-		{"no room", s.url("", "c", good), "Missing roomId query parameter"},
-		{"no client", s.url("r", "", good), "Missing clientId query parameter"},
-		{"no token", s.url("r", "c", ""), "Missing token query parameter"},
-		{"nothing", "ws://" + s.all[0].addr + "/any/path", "Missing roomId query parameter"},
-		{"forged", s.url("r", "c", forge(good)), ""},
-		{"no JWT", s.url("r", "c", "hello"), ""},
-		{"expired", s.url("r", "c", token("r", true, -time.Hour)), "expired"},
-		{"another room's", s.url("r", "c", token("r2", true, time.Hour)), "room"},
-		{"unsigned", s.url("r", "c", "eyJhbGciOiJub25lIn0."+strings.Split(good, ".")[1]+"."), ""},
+		{"no room", s.url("", "c", good), 400, "bad_request", "Missing roomId query parameter"},
+		{"no client", s.url("r", "", good), 400, "bad_request", "Missing clientId query parameter"},
+		{"no token", s.url("r", "c", ""), 401, "bad_token", "Missing token query parameter"},
+		{"nothing", "ws://" + s.all[0].addr + "/any/path", 400, "bad_request", "Missing roomId query parameter"},
+		{"forged", s.url("r", "c", forge(good)), 401, "bad_token", ""},
+		{"no JWT", s.url("r", "c", "hello"), 401, "bad_token", ""},
+		{"expired", s.url("r", "c", token("r", true, -time.Hour)), 401, "expired_token", "expired"},
+		{"another room's", s.url("r", "c", token("r2", true, time.Hour)), 403, "wrong_room", "room"},
+		{"unsigned", s.url("r", "c", "eyJhbGciOiJub25lIn0."+strings.Split(good, ".")[1]+"."), 401, "bad_token", ""},
 	}
 	for _, c := range cases {
-		client := mustDial(t, c.url) // the upgrade itself succeeds
-		client.send(`{"type":"reconnect","protocolVersion":2,"lastTimestamp":0}`)
-		why := client.mustEnd(t)
-		if why.code != 1008 || why.reason == "" || !strings.Contains(why.reason, c.reason) {
-			t.Errorf("%s: %v, want 1008 with %q in it", c.name, &why, c.reason)
+		_, err := dial(c.url)
+		var no *notUpgraded
+		if !errors.As(err, &no) || no.status != c.status || no.label != c.label || no.words == "" || !strings.Contains(no.words, c.words) {
+			t.Errorf("%s: %v, want status %d, %s, with %q", c.name, err, c.status, c.label, c.words)
 		}
-		if strings.Contains(why.reason, "eyJ") {
-			t.Errorf("%s: the reason holds the token: %s", c.name, why.reason)
-		}
-		if frames, _ := client.take(); len(frames) > 0 {
-			t.Errorf("%s: got %v", c.name, texts(frames))
+		if err != nil && strings.Contains(err.Error(), "eyJ") {
+			t.Errorf("%s: the answer holds the token: %v", c.name, err)
 		}
 	}
 }
@@ -121,20 +120,37 @@ func TestShutdownSavesAndSaysComeBack(t *testing.T) {
 	}
 }
 
-// A room's file that is a pipe without a writer keeps its reader waiting, and with it the end.
+// A room's file that is a pipe into which nobody writes keeps its reader waiting, and with it the end.
+// Who wants into that room is told at once.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := syscall.Mkfifo(filepath.Join(dir, "stuck.json"), 0o600); err != nil {
+	pipe := filepath.Join(dir, "stuck.json")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := startWeft(t, dir)
-	stuck := mustDial(t, s.url("stuck", "c", token("stuck", true, time.Hour)))
-	join(t, s, "fine", "c").mustPatch(t, "m", `[{}]`) // so that the other is at its loading, most likely
+	answer := make(chan error, 1)
+	url := s.url("stuck", "c", token("stuck", true, time.Hour))
+	go func() {
+		_, err := dial(url)
+		answer <- err
+	}()
+	waitFor(t, "the room to be loaded", func() bool {
+		// This succeeds when there is a reader.
+		writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			t.Cleanup(func() { writer.Close() })
+		}
+		return err == nil
+	})
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	stuck.mustEnd(t)
+	var no *notUpgraded
+	if err := <-answer; !errors.As(err, &no) || no.status != 503 || no.label != "draining" {
+		t.Errorf("who waited for the room: %v", err)
+	}
 	select {
 	case <-s.exited:
 		t.Fatalf("weft ended (%v) although a room is still being loaded: this test proves nothing", s.exitErr)

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weftsync/weft/integration/local"
 )
 
 // secret signs every token of these tests.
@@ -240,32 +241,15 @@ func get(url string) (code int, body string, err error) {
 	return resp.StatusCode, string(b), err
 }
 
-// freeAddr finds a loopback address nobody listens on. Ports already handed out are not handed out
-// again, since their server may not listen yet.
+// freeAddr finds a loopback address nobody listens on, and which is nobody's while its server restarts.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	handedOut.Lock()
-	defer handedOut.Unlock()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		if !handedOut.addrs[addr] {
-			handedOut.addrs[addr] = true
-			return addr
-		}
+	addr, err := local.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return addr
 }
-
-var handedOut = struct {
-	sync.Mutex
-	addrs map[string]bool
-}{addrs: map[string]bool{}}
 
 // waitFor polls until the condition holds, and fails the test if it never does.
 func waitFor(t testing.TB, what string, holds func() bool) {

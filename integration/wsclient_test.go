@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -48,11 +50,26 @@ type closeInfo struct {
 
 func (c *closeInfo) String() string { return fmt.Sprintf("closed %d %q", c.code, c.reason) }
 
-// dial opens a socket. The caller says goodbye by leave or drop.
+// notUpgraded is the error of a dial that was answered with an HTTP status.
+type notUpgraded struct {
+	status       int
+	label, words string // the Weft-Reason header and the body
+}
+
+func (e *notUpgraded) Error() string {
+	return fmt.Sprintf("answered with status %d, %s: %s", e.status, e.label, e.words)
+}
+
+// dial opens a socket. The caller says goodbye by leave or drop. The error may
+// be a *notUpgraded.
 func dial(url string) (*wsClient, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
+	conn, answer, err := websocket.Dial(ctx, url, &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
+	if err != nil && answer != nil && answer.StatusCode != http.StatusSwitchingProtocols {
+		words, _ := io.ReadAll(answer.Body)
+		return nil, &notUpgraded{answer.StatusCode, answer.Header.Get("Weft-Reason"), strings.TrimSpace(string(words))}
+	}
 	if err != nil {
 		return nil, err
 	}

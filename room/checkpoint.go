@@ -65,7 +65,7 @@ func RestoreState(snapshot *Snapshot, sessions []SessionState, limits Limits) *S
 // restorePresence reads merged presence the way it came in: as a patch. What
 // is there exists, also without saying so.
 func restorePresence(parser *protocol.Parser, presence []byte) *Document {
-	d := newDocument()
+	d := newPresence()
 	text := append([]byte(`{"type":"patch","ephemeralPatches":[`), presence...)
 	m, err := parser.Parse(append(text, "]}"...))
 	if err != nil {

@@ -53,3 +53,40 @@ func told(effects []Effect) (list []string) {
 	}
 	return list
 }
+
+// What is restored has the size that it had: a limit means the same before and
+// after.
+func TestRestoredSizes(t *testing.T) {
+	parser := protocol.NewParser(testLimits.Limits)
+	for seed := range uint64(60) {
+		d := seeded(seed, 4000)
+		s := NewState(nil, testLimits)
+		for i := 0; !d.over(); i++ {
+			h := d.happen()
+			e, ok := h.event(parser)
+			if !ok {
+				continue
+			}
+			s.Apply(e)
+			if i%8 > 0 {
+				continue
+			}
+			snapshot, err := ParseSnapshot([]byte(snapshotText(t, s.doc.Snapshot())))
+			if err != nil {
+				t.Fatal(err)
+			}
+			restored := RestoreState(snapshot, s.Checkpoint(), testLimits)
+			if got, want := restored.doc.size, s.doc.size; got != want {
+				t.Fatalf("seed %d, event %d: a document of %d bytes is restored with %d: %s", seed, i, want, got, snapshotText(t, snapshot))
+			}
+			for id, c := range s.clients {
+				if c.presence == nil {
+					continue
+				}
+				if got, want := restored.clients[id].presence.size, c.presence.size; got != want {
+					t.Fatalf("seed %d, event %d: presence of %d bytes is restored with %d", seed, i, want, got)
+				}
+			}
+		}
+	}
+}

@@ -102,6 +102,9 @@ func (c *component) delete(d *Document, fields []protocol.Field, timestamp int64
 	}
 	c.kind, c.fields, c.index = tombstone, nil, nil
 	for i := range fields {
+		if d.presence && string(fields[i].Name) != existsName {
+			continue
+		}
 		f := c.add(d.intern(fields[i].Name))
 		f.timestamp = timestamp
 		if f.name == existsName {

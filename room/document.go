@@ -20,15 +20,18 @@ import (
 // a timestamp is found without looking at the rest.
 type Document struct {
 	timestamp int64
-	epoch     uint64 // of what may be changed in place; see Snapshot
+	forgotten []Forgotten // in order; shared with snapshots
+	epoch     uint64      // of what may be changed in place; see Snapshot
 	index     map[string]uint32
 	pages     []*page
 	size      int // about the bytes of its JSON
 	names     map[string]string
+	presence  bool // no timestamps are kept: what a tombstone was, it has forgotten
 }
 
 const (
-	pageLen = 256
+	// pageLen is few, since a page is what a checkpoint writes anew for an edit.
+	pageLen = 16
 	// perField is about what a field takes in JSON beside its name, twice, and value.
 	perField = 16
 	// maxNames bounds the field names that are kept once for all components.
@@ -45,7 +48,16 @@ func newDocument() *Document {
 	return &Document{epoch: 1, index: map[string]uint32{}}
 }
 
-// Timestamp is the number of frames that changed the document.
+// newPresence is for a client's presence, which is a function of what it shows
+// to others, in every respect: a checkpoint has no more of it.
+func newPresence() *Document {
+	d := newDocument()
+	d.presence = true
+	return d
+}
+
+// Timestamp is the number of frames that changed the document, as long as it has
+// forgotten none.
 func (d *Document) Timestamp() int64 { return d.timestamp }
 
 // Len is the number of keys, tombstones included.
@@ -142,7 +154,28 @@ func (d *Document) writablePage(i int, timestamp int64) *page {
 // copied until the document changes.
 func (d *Document) Snapshot() *Snapshot {
 	d.epoch++
-	return &Snapshot{timestamp: d.timestamp, epoch: d.epoch - 1, pages: slices.Clone(d.pages), size: d.size}
+	return &Snapshot{timestamp: d.timestamp, forgotten: d.forgotten, epoch: d.epoch - 1, pages: slices.Clone(d.pages), size: d.size}
+}
+
+// SizeAfter is about the length of the JSON, in bytes, of the pages that changed
+// after the timestamp; see [Snapshot.Pages]. It looks at every component of them,
+// but stops counting when it is more than enough.
+func (d *Document) SizeAfter(timestamp int64, enough int) (n int) {
+	for _, p := range d.pages {
+		if p.latest <= timestamp {
+			continue
+		}
+		if n > enough {
+			return n
+		}
+		for _, c := range p.components {
+			n += 2*len(c.key) + perField
+			for i := range c.fields {
+				n += len(c.fields[i].name) + perField + c.fields[i].value.len()
+			}
+		}
+	}
+	return n
 }
 
 // hasAfter reports whether anything was written after since.

@@ -177,3 +177,28 @@ func TestPagesAreThoseWithChanges(t *testing.T) {
 		t.Errorf("a document of %d keys, a snapshot of %d", doc.Len(), s.Len())
 	}
 }
+
+func TestSizeAfter(t *testing.T) {
+	doc := newDocument()
+	for i := range 3 * pageLen {
+		edit(t, doc, fmt.Sprintf(`[{"k%d/C":{"_exists":true,"v":"some text"}}]`, i))
+	}
+	all := doc.Size()
+	if got := doc.SizeAfter(-1, all); got != all {
+		t.Errorf("all is %d bytes, and the document %d", got, all)
+	}
+	if got := doc.SizeAfter(doc.Timestamp(), all); got != 0 {
+		t.Errorf("%d bytes have changed since now", got)
+	}
+	edit(t, doc, `[{"k1/C":{"v":"other text"}}]`)
+	edit(t, doc, `[{"k2/C":{"_exists":false}}]`)
+	if got := doc.SizeAfter(doc.Timestamp()-2, all); got <= 0 || got > all/3 {
+		t.Errorf("a page of three has %d bytes of %d", got, all)
+	}
+	if got := doc.SizeAfter(-1, doc.Size()); got != doc.Size() {
+		t.Errorf("all is %d bytes, and the document %d", got, doc.Size())
+	}
+	if got := doc.SizeAfter(-1, 10); got <= 10 || got > all/3 {
+		t.Errorf("%d bytes are counted though 10 are enough", got)
+	}
+}

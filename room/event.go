@@ -29,6 +29,14 @@ type Event struct {
 	Client  string
 	Grant   Grant
 	Message *protocol.Message // good only during Apply
+	// Now is when the event happened, as a [Clock] has it, by whoever put it in
+	// order; 0 if it is not known. The room learns from it how far it may have counted
+	// if a client has seen more than the room has. Only a reconnect needs it.
+	Now int64
+	// Limits is what the event may make of the room; nil means the state's own.
+	// Where events are kept and applied again, as in a cluster's log, the limits
+	// are kept with them: whoever applies an event must find the same.
+	Limits *Limits
 }
 
 // Effect is something that an event makes a room do.

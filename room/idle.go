@@ -18,12 +18,10 @@ func (m *Manager) after(d time.Duration, f func()) *time.Timer {
 }
 
 // stop stops a timer from after, if it has not fired. It may be nil.
-func (m *Manager) stop(t *time.Timer) bool {
+func (m *Manager) stop(t *time.Timer) {
 	if t != nil && t.Stop() {
 		m.tasks.Done()
-		return true
 	}
-	return false
 }
 
 // rearm stops a timer and starts another.

@@ -69,7 +69,7 @@ func (c Config) withDefaults() Config {
 	c.StorageTimeout = cmp.Or(c.StorageTimeout, 30*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, time.Minute)
 	c.AuthorizeTimeout = cmp.Or(c.AuthorizeTimeout, defaultAuthorizeTimeout)
-	c.MaxWaitingBytes = cmp.Or(c.MaxWaitingBytes, 8<<20)
+	c.MaxWaitingBytes = cmp.Or(c.MaxWaitingBytes, DefaultMaxWaitingBytes)
 	c.Limits = c.Limits.WithDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -82,7 +82,7 @@ func (c Config) withDefaults() Config {
 // concurrent use.
 type Manager struct {
 	config  Config
-	parsers sync.Pool
+	inbound *Inbound
 	stats   stats
 	// builders, savers and flushers bound how many rooms at once build a
 	// large diff, and are being saved in the background or while somebody waits.
@@ -125,9 +125,13 @@ func NewManager(c Config) *Manager {
 		flushers: make(chan struct{}, flushesAtOnce),
 		early:    func(atMost time.Duration) time.Duration { return rand.N(atMost + 1) },
 	}
-	m.parsers.New = func() any { return protocol.NewParser(c.Limits.Limits) }
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.inbound = NewInbound(m.ctx, m.inboundConfig(c))
 	return m
+}
+
+func (m *Manager) inboundConfig(c Config) InboundConfig {
+	return InboundConfig{Limits: c.Limits.Limits, AuthorizeTimeout: c.AuthorizeTimeout, Logger: c.Logger, Violations: &m.stats.violations}
 }
 
 // Room returns a room, loaded if need be. The errors are the context's,

@@ -53,12 +53,12 @@ func (p *PageParser) Parse(data []byte) error {
 // has the same pages under the same numbers. If it has not, since a page was
 // written with more or fewer keys than it could have, they must all be saved
 // anew: to replace some would leave keys in two of them.
-func (p *PageParser) Snapshot(timestamp int64) (s *Snapshot, samePages bool) {
+func (p *PageParser) Snapshot(timestamp int64, forgotten ...Forgotten) (s *Snapshot, samePages bool) {
 	doc := p.loader.doc
 	if doc == nil {
 		doc = newDocument()
 	}
-	doc.timestamp = timestamp
+	doc.timestamp, doc.forgotten = timestamp, forgotten
 	return doc.Snapshot(), !p.moved && len(doc.pages) == p.parsed
 }
 
@@ -83,7 +83,7 @@ func (l *loader) load(data []byte, read func() error) error {
 		switch _, end := l.dec.ReadToken(); {
 		case end == nil:
 			err = errors.New("text after the snapshot")
-		case end != io.EOF:
+		case !errors.Is(end, io.EOF):
 			err = reason(end)
 		}
 	}
@@ -101,6 +101,9 @@ func (l *loader) snapshot() error {
 			seen = true
 			l.doc.timestamp, err = l.timestamp()
 			return err
+		}
+		if string(name) == `"forgotten"` {
+			return l.forgotten()
 		}
 		return l.member(name)
 	})
@@ -244,6 +247,46 @@ func (l *loader) timestamp() (int64, error) {
 		return 0, errors.New("a timestamp is not a whole number")
 	}
 	return int64(f), nil
+}
+
+// forgotten reads a list of pairs of timestamps.
+func (l *loader) forgotten() error {
+	l.doc.forgotten = nil
+	return l.list("forgotten", func() error {
+		var pair []int64
+		err := l.list("a range of what is forgotten", func() error {
+			t, err := l.timestamp()
+			pair = append(pair, t)
+			return err
+		})
+		if err == nil && (len(pair) != 2 || pair[0] >= pair[1]) {
+			err = errors.New("a range of what is forgotten is not two timestamps, the lesser first")
+		}
+		if err == nil {
+			l.doc.forgotten = append(l.doc.forgotten, Forgotten{pair[0], pair[1]})
+		}
+		return err
+	})
+}
+
+// list reads a list; each reads an element.
+func (l *loader) list(what string, each func() error) error {
+	if l.dec.PeekKind() != '[' {
+		if _, err := l.dec.ReadToken(); err != nil {
+			return reason(err)
+		}
+		return fmt.Errorf("%s is not a list", what)
+	}
+	if _, err := l.dec.ReadToken(); err != nil {
+		return reason(err)
+	}
+	for l.dec.PeekKind() != ']' {
+		if err := each(); err != nil {
+			return reason(err)
+		}
+	}
+	_, err := l.dec.ReadToken()
+	return err
 }
 
 // maxTimestamp is the last whole number that JavaScript counts without a gap.

@@ -194,3 +194,33 @@ func TestCloseAllEndsAnAuthorization(t *testing.T) {
 		wantClosed(t, socket, protocol.CloseRestart)
 	})
 }
+
+// An authorizer that does not heed its context keeps its session waiting no
+// longer than the time for it, and the manager's end not at all.
+func TestNobodyWaitsForAnAuthorizerThatIgnoresItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		defer close(hangs)
+		m := NewManager(Config{OnTokenRefresh: func(TokenRefresh) (Grant, error) {
+			<-hangs
+			return Grant{Permission: ReadWrite}, nil
+		}})
+		s, socket := connect(t, m, "r", "c", ReadWrite)
+		_, other := connect(t, m, "r", "d", ReadWrite)
+		receive(s, token("write"))
+		pass(m.config.AuthorizeTimeout)
+		wantClosed(t, socket, protocol.PolicyViolation("authorization failed"))
+
+		again, _ := connect(t, m, "r", "c", ReadWrite)
+		receive(again, token("write"))
+		synctest.Wait()
+		start := time.Now()
+		if err := m.CloseAll(context.Background(), protocol.CloseRestart); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		wantClosed(t, other, protocol.CloseRestart)
+	})
+}

@@ -40,7 +40,7 @@ type Room struct {
 	id      string
 	config  Config
 	manager *Manager
-	parsers *sync.Pool // of parsers with the room's limits
+	inbound *Inbound
 
 	mu     sync.Mutex
 	state  *State
@@ -55,25 +55,22 @@ type Room struct {
 
 // seat is a session's place in a room.
 type seat struct {
-	id     string
-	socket Socket
-	// waiting holds what must go out after a diff that is being built.
-	waiting      []Effect
-	waitingBytes int
-	building     bool
-	closed       bool // its socket is; what comes until it leaves is dropped
-	refresh      refresh
+	id        string
+	socket    Socket
+	backlog   Backlog[Effect]
+	closed    bool // its socket is; what comes until it leaves is dropped
+	refresher Refresher
 }
 
 func newRoom(m *Manager, id string, config Config, state *State) *Room {
 	r := &Room{
 		id: id, config: config, manager: m,
-		parsers: &m.parsers,
+		inbound: m.inbound,
 		state:   state,
 		seats:   map[string]*seat{},
 	}
-	if limits := config.Limits.Limits; limits != m.config.Limits.Limits {
-		r.parsers = &sync.Pool{New: func() any { return protocol.NewParser(limits) }}
+	if c := m.inboundConfig(config); c != m.inbound.config {
+		r.inbound = NewInbound(m.ctx, c)
 	}
 	r.saver.init(r)
 	r.idle = m.after(config.IdleTimeout, r.idled)
@@ -95,7 +92,11 @@ type ConnectOptions struct {
 
 // Connect adds a session. The errors are [ErrClosed] and [ErrFull].
 func (r *Room) Connect(o ConnectOptions) (Session, error) {
-	s := &seat{id: newSessionID(), socket: o.Socket, refresh: refresh{authorize: o.OnTokenRefresh}}
+	s := &seat{id: newSessionID(), socket: o.Socket}
+	s.refresher.Authorize = o.OnTokenRefresh
+	if o.OnTokenRefresh == nil {
+		s.refresher.Authorize = r.config.OnTokenRefresh
+	}
 	r.mu.Lock()
 	defer r.unlock()
 	if r.closed {
@@ -202,15 +203,13 @@ func (r *Room) deliver(s *seat, e *Effect) int64 {
 	case s.closed:
 	case e.Close != nil:
 		s.close(*e.Close)
-	case s.building:
-		if s.waitingBytes += e.held(); s.waitingBytes > r.config.MaxWaitingBytes {
+	case s.backlog.Building():
+		if !s.backlog.Keep(*e, e.held(), r.config.MaxWaitingBytes) {
 			r.manager.stats.slow.Add(1)
 			s.close(protocol.CloseSlowConsumer)
-			return 0
 		}
-		s.waiting = append(s.waiting, *e)
 	case e.Diff != nil:
-		s.building = true
+		s.backlog.Begin()
 		d := e.Diff // e is the state's, to be used again for the next event
 		r.manager.tasks.Go(func() { r.build(s, d) })
 	default:
@@ -222,7 +221,8 @@ func (r *Room) deliver(s *seat, e *Effect) int64 {
 
 // close closes the socket, instead of whatever waits.
 func (s *seat) close(c protocol.Close) {
-	s.closed, s.waiting = true, nil
+	s.closed = true
+	s.backlog.End()
 	s.socket.Close(c)
 }
 
@@ -234,7 +234,7 @@ func (r *Room) build(s *seat, d *Diff) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.building = false
+	waiting := s.backlog.End()
 	if r.seats[s.id] != s || s.closed {
 		return
 	}
@@ -243,8 +243,6 @@ func (r *Room) build(s *seat, d *Diff) {
 		s.socket.Send(frame)
 		sent++
 	}
-	waiting := s.waiting
-	s.waiting, s.waitingBytes = nil, 0
 	for i := range waiting {
 		sent += r.deliver(s, &waiting[i])
 	}
@@ -265,7 +263,7 @@ func (r *Room) leaveLocked(s *seat) {
 	client, _, _ := r.state.Session(s.id)
 	delete(r.seats, s.id)
 	r.order = slices.DeleteFunc(r.order, func(x *seat) bool { return x == s })
-	s.waiting = nil
+	s.backlog.End()
 	r.manager.stats.sessions.Add(-1)
 	if effects, err := r.tryApply(Event{Kind: Leave, Session: s.id}); err == nil {
 		for i := range effects {

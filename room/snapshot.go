@@ -13,9 +13,11 @@ import (
 //
 //	{"timestamp":n,"state":{key:data},"timestamps":{key:{field:n}}}
 //
-// with tombstones included. The zero Snapshot is an empty document.
+// with tombstones included, and "forgotten":[[n,n],…] at the end if there is
+// something [Forgotten]. The zero Snapshot is an empty document.
 type Snapshot struct {
 	timestamp int64
+	forgotten []Forgotten
 	epoch     uint64 // the last of those that made anything in pages
 	pages     []*page
 	size      int
@@ -39,7 +41,7 @@ func (s *Snapshot) Size() int { return s.size }
 // Document returns a document that begins as the snapshot.
 func (s *Snapshot) Document() *Document {
 	d := newDocument()
-	d.timestamp, d.epoch, d.size = s.timestamp, s.epoch+1, s.size
+	d.timestamp, d.forgotten, d.epoch, d.size = s.timestamp, s.forgotten, s.epoch+1, s.size
 	d.pages = append(d.pages, s.pages...)
 	d.index = make(map[string]uint32, s.Len())
 	for at, c := range s.components() {
@@ -60,7 +62,7 @@ func (s *Snapshot) components() iter.Seq2[int, *component] {
 	}
 }
 
-// Page is a part of a snapshot: up to 256 keys that stay together for the life
+// Page is a part of a snapshot: up to 16 keys that stay together for the life
 // of the room. It is what a [ChangeStorage] saves.
 type Page struct{ p *page }
 
@@ -96,8 +98,8 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	b = s.writePages(out, b, appendStates)
 	b = append(b, `},"timestamps":{`...)
 	b = s.writePages(out, b, appendAllTimestamps)
-	b = append(b, '}', '}')
-	out.write(b)
+	b = s.appendForgotten(append(b, '}'))
+	out.write(append(b, '}'))
 	return out.n, out.err
 }
 

@@ -174,7 +174,7 @@ func TestWriteToStopsAtTheFirstError(t *testing.T) {
 	if n, err := s.WriteTo(&whole); err != nil || n != int64(whole.Len()) || whole.String() != snapshotText(t, s) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	if n, err := s.WriteTo(&failsAfter{100_000}); err != io.ErrClosedPipe || n == 0 || n > 100_000 {
+	if n, err := s.WriteTo(&failsAfter{100_000}); !errors.Is(err, io.ErrClosedPipe) || n == 0 || n > 100_000 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }

@@ -96,8 +96,12 @@ func (s *State) Session(id string) (client string, grant Grant, ok bool) {
 func (s *State) Apply(e Event) []Effect {
 	clear(s.effects)
 	s.effects = s.effects[:0]
+	limits := &s.limits
+	if e.Limits != nil {
+		limits = e.Limits
+	}
 	if e.Kind == Join {
-		s.join(e)
+		s.join(e, limits)
 		return s.effects
 	}
 	x, ok := s.sessions[e.Session]
@@ -119,9 +123,9 @@ func (s *State) Apply(e Event) []Effect {
 	case Received:
 		switch e.Message.Kind {
 		case protocol.Patch:
-			s.patch(e.Session, x, e.Message)
+			s.patch(e.Session, x, e.Message, limits)
 		case protocol.Reconnect:
-			s.reconnect(e.Session, x, e.Message)
+			s.reconnect(e.Session, x, e.Message, limits, e.Now)
 		}
 	}
 	return s.effects
@@ -139,11 +143,11 @@ func (s *State) close(session string, c protocol.Close) {
 	s.effects = append(s.effects, Effect{To: session, Close: &c})
 }
 
-func (s *State) join(e Event) {
+func (s *State) join(e Event, limits *Limits) {
 	if _, ok := s.sessions[e.Session]; ok {
 		return
 	}
-	if len(s.sessions) >= s.limits.MaxSessions {
+	if len(s.sessions) >= limits.MaxSessions {
 		s.close(e.Session, protocol.CloseRoomFull)
 		return
 	}
@@ -200,31 +204,39 @@ func goodbye(c *client) protocol.Frame {
 	return protocol.Seal(append(b, "}]}"...))
 }
 
-func (s *State) patch(id string, x *session, m *protocol.Message) {
+func (s *State) patch(id string, x *session, m *protocol.Message, limits *Limits) {
 	if !m.HasPatches() {
 		return
 	}
-	if x.grant.Permission == ReadWrite && !s.change(id, x, m) {
+	if x.grant.Permission == ReadWrite && !s.change(id, x, m, limits) {
 		return
 	}
 	s.send(id, protocol.Ack(m.ID, s.doc.timestamp))
 }
 
-func (s *State) reconnect(id string, x *session, m *protocol.Message) {
+func (s *State) reconnect(id string, x *session, m *protocol.Message, limits *Limits, now int64) {
 	if m.ProtocolVersion != protocol.Version {
 		s.send(id, protocol.VersionMismatch())
 		return
 	}
 	since := s.doc.timestamp
+	ahead := m.LastTimestamp > float64(since)
+	if ahead && mayHaveGiven(m.LastTimestamp, now) {
+		s.doc.forget(now) // lest others be given the same timestamps for something else
+	}
+	agreed, forgot := s.doc.agrees(m.LastTimestamp)
 	if x.grant.Permission == ReadWrite {
-		if m.HasPatches() && !s.change(id, x, m) {
+		if m.HasPatches() && !s.change(id, x, m, limits) {
 			return
 		}
-		if m.LastTimestamp > float64(since) {
+		switch {
+		case forgot:
+			s.send(id, protocol.Resync(int64(agreed)))
+		case ahead:
 			s.send(id, protocol.Resync(since))
 		}
 	}
-	s.catchUp(id, x, m.LastTimestamp)
+	s.catchUp(id, x, agreed)
 	s.send(id, protocol.Synced(s.doc.timestamp))
 }
 
@@ -251,25 +263,21 @@ func (s *State) catchUp(id string, x *session, since float64) {
 
 // change applies and broadcasts what a message changes. It reports false, and
 // closes the session, if that might be more than the room may hold.
-func (s *State) change(id string, x *session, m *protocol.Message) bool {
-	if over(s.doc, &m.Document, s.limits.MaxDocumentBytes) {
-		s.close(id, protocol.PolicyViolation(fmt.Sprintf("document is full: it may have %d bytes", s.limits.MaxDocumentBytes)))
-		return false
-	}
+func (s *State) change(id string, x *session, m *protocol.Message, limits *Limits) bool {
 	c := x.client
-	if over(c.presence, &m.Presence, s.limits.MaxPresenceBytes) {
-		s.close(id, protocol.PolicyViolation(fmt.Sprintf("presence is full: it may have %d bytes", s.limits.MaxPresenceBytes)))
+	if why := limits.refuse(m, s.doc, c.presence); why != nil {
+		s.close(id, *why)
 		return false
 	}
 	if len(m.Document.Patches) > 0 {
-		s.doc.timestamp++
+		s.doc.count()
 		for _, p := range m.Document.Patches {
 			s.doc.apply(p, s.doc.timestamp)
 		}
 	}
 	if len(m.Presence.Patches) > 0 {
 		if c.presence == nil {
-			c.presence = newDocument()
+			c.presence = newPresence()
 			s.present = append(s.present, c)
 		}
 		for _, p := range m.Presence.Patches {
@@ -278,6 +286,31 @@ func (s *State) change(id string, x *session, m *protocol.Message) bool {
 	}
 	s.broadcast(id, protocol.Broadcast(c.quoted, m.Document.RawOrNil(), m.Presence.RawOrNil(), s.doc.timestamp))
 	return true
+}
+
+// Refuse says why a message from a session that may write would close it, whatever
+// the room holds; nil if that depends on the room, or if it would not. So it can be
+// asked where the room is not at hand.
+func (l *Limits) Refuse(m *protocol.Message) *protocol.Close {
+	if m.Kind == protocol.Reconnect && m.ProtocolVersion != protocol.Version {
+		return nil // it changes nothing
+	}
+	return l.refuse(m, nil, nil)
+}
+
+// refuse says why a message might make the document or its sender's presence
+// larger than they may be, or nil.
+func (l *Limits) refuse(m *protocol.Message, doc, presence *Document) *protocol.Close {
+	var why protocol.Close
+	switch {
+	case over(doc, &m.Document, l.MaxDocumentBytes):
+		why = protocol.PolicyViolation(fmt.Sprintf("document is full: it may have %d bytes", l.MaxDocumentBytes))
+	case over(presence, &m.Presence, l.MaxPresenceBytes):
+		why = protocol.PolicyViolation(fmt.Sprintf("presence is full: it may have %d bytes", l.MaxPresenceBytes))
+	default:
+		return nil
+	}
+	return &why
 }
 
 // over reports whether a list might make a document larger than most. It

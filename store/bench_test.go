@@ -38,7 +38,7 @@ func BenchmarkFile(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // nothing depends on it
+	defer f.Close()
 	ctx := context.Background()
 	s := largeRoom(b)
 	if err := f.Save(ctx, "room", s); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/weftsync/weft/room"
 )
@@ -50,6 +51,13 @@ var errLocked = errors.New("locked")
 // macOS and Windows; not those of Linux) gives ids that differ only by it the
 // same file. File does nothing about that: there, hand out ids of one case.
 //
+// # After a crash
+//
+// A File that was not closed may have had rooms whose last changes were not saved.
+// The next File on the folder tells so of each room that it loads and that was
+// not saved since: see [room.Forgotten]. It cannot tell so of a room that was
+// never saved at all.
+//
 // # Guarantees
 //
 // A save writes a temporary file, syncs it, renames it over the room's file,
@@ -59,7 +67,7 @@ var errLocked = errors.New("locked")
 // business; an existing folder keeps its mode.
 //
 // One process at a time may use a folder: NewFile locks the file .weft.lock in
-// it, by flock. On systems without flock (Windows among them) there is no such
+// it, by flock, and says in it whether the folder is in use. On systems without flock (Windows among them) there is no such
 // guard.
 type File struct {
 	// fixed after construction
@@ -67,12 +75,16 @@ type File struct {
 	info fs.FileInfo // of dir
 	lock *os.File
 	disk disk
+	// crashed is when the folder was last found to be left in use; zero: never.
+	crashed time.Time
 
 	turns   turns
 	running sync.WaitGroup // loads and saves
 
-	mu     sync.Mutex
-	closed bool
+	mu      sync.Mutex
+	closed  bool
+	unsaved map[string]bool // rooms whose last save has failed
+	lost    bool            // there were changes that Save was not called with
 }
 
 // NewFile opens a folder of rooms, which it creates if need be, locks it, makes
@@ -116,11 +128,12 @@ func (f *File) open() (err error) {
 	if err := tryWriting(f.dir); err != nil {
 		return fmt.Errorf("the data folder %q cannot be written: %w", f.dir, err)
 	}
-	return nil
+	return f.beginUse()
 }
 
 // Close waits for the loads and saves under way, bounded by their contexts, and
-// lets others use the folder. Afterwards the File's methods fail with
+// lets others use the folder. That is no crash, unless the last save of a room has
+// failed; see also [File.NotAllSaved]. Afterwards the File's methods fail with
 // [ErrClosed]; Close itself may be called again.
 func (f *File) Close() error {
 	f.mu.Lock()
@@ -131,7 +144,7 @@ func (f *File) Close() error {
 		return nil
 	}
 	f.running.Wait()
-	return f.lock.Close()
+	return errors.Join(f.endUse(), f.lock.Close())
 }
 
 // begin must be followed by f.running.Done unless there is an error.
@@ -172,6 +185,7 @@ func (f *File) Load(ctx context.Context, id string) (*room.Snapshot, error) {
 			continue
 		}
 		path := filepath.Join(f.dir, name)
+		forgetful := f.mayHaveForgotten(path)
 		text, err := f.disk.read(ctx, path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -182,6 +196,9 @@ func (f *File) Load(ctx context.Context, id string) (*room.Snapshot, error) {
 		s, err := room.ParseSnapshot(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if forgetful {
+			s = forget(s)
 		}
 		return s, nil
 	}
@@ -196,7 +213,8 @@ func (f *File) Load(ctx context.Context, id string) (*room.Snapshot, error) {
 // After an error the old file is whole and in its place, but for one case: if
 // only the folder could not be synced, the new file is in its place and might
 // not survive a power failure.
-func (f *File) Save(ctx context.Context, id string, s *room.Snapshot) error {
+func (f *File) Save(ctx context.Context, id string, s *room.Snapshot) (err error) {
+	defer func() { f.noteSaved(id, err) }()
 	if err := f.begin(ctx); err != nil {
 		return err
 	}

@@ -383,7 +383,7 @@ func FuzzFileRoomID(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer store.Close() //nolint:errcheck // nothing depends on it
+		defer store.Close()
 		if _, err := store.Load(t.Context(), id); err != nil && !errors.Is(err, room.ErrBadSnapshot) {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	_ "embed" // the scripts
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -37,21 +36,25 @@ const DefaultPrefix = "weft:"
 // All of a partition share the hash tag {p<N>}, so that one script can use them
 // in Redis Cluster. With the default prefix they are:
 //
-//	weft:{p7}:own       hash  epoch and owner of the partition, and whether it is released
+//	weft:{p7}:own       hash  epoch and owner of the partition, whether it is released, and the last link
+//	                          of the chain; see [Chain]
 //	weft:{p7}:live      set   the rooms whose checkpoints have sessions
 //	weft:{p7}:r:<room>  hash  the checkpoint: its id, format, place in the log, timestamp, order
-//	                          of the sessions, and the version of each page of the document
-//	weft:{p7}:d:<room>  hash  the document, a field <page>@<version> for each [room.Page]
+//	                          of the sessions, and in d0, d1, … the version and the number of
+//	                          parts of each page of the document, 64 pages in each
+//	weft:{p7}:d:<room>  hash  the document, for each [room.Page] the fields <page>@<version>,
+//	                          <page>@<version>.1, … with up to 16 KiB of its text each
 //	weft:{p7}:s:<room>  hash  the sessions, by id
 //
 // # Guarantees
 //
 // A checkpoint is replaced as a whole or not at all. What has changed of it is
-// written by one script; if that is more than about 1 MiB of document, the pages
+// written by one script; if that is more than about 256 KiB of document, the parts
 // are written ahead, by calls of that size so that no other client of Redis
-// waits for long, under versions that no checkpoint has until the last call
+// waits for long however large a page is, under versions that no checkpoint has until the last call
 // completes it. If that call never comes, the old checkpoint stays, and the next
-// save removes what was written ahead.
+// save removes what was written ahead. Many parts that are no longer needed are removed
+// after the call that completes, by calls that are as short, and reading takes as many.
 //
 // A save follows the checkpoint that it was made to follow, known by an id that
 // every save draws anew, or has no effect. So a call that reaches Redis late,
@@ -86,11 +89,21 @@ type Checkpoint struct {
 // Stored is what Redis has of a room, so that the next save writes only what
 // has changed. It does not change.
 type Stored struct {
-	id        string   // of the checkpoint
-	timestamp int64    // of the document
-	pages     []string // versions; nil if they must all be written
-	order     uint64   // hash of the encoding of the sessions' order
+	id        string       // of the checkpoint
+	timestamp int64        // of the document
+	pages     []storedPage // nil if they must all be written
+	fields    int          // parts of all pages
+	order     uint64       // hash of the encoding of the sessions' order
 	sessions  map[string]uint64
+}
+
+// Unsaved is about how many bytes of a document Save would write, s being what Redis
+// has of the room; nil: nothing. It stops counting when it is more than enough.
+func (s *Stored) Unsaved(d *room.Document, enough int) int {
+	if s == nil || s.pages == nil || d.Timestamp() < s.timestamp {
+		return d.Size()
+	}
+	return d.SizeAfter(s.timestamp, enough)
 }
 
 // PartitionKey is the key of something that a partition has.
@@ -99,7 +112,7 @@ func PartitionKey(prefix string, partition int, name string) string {
 }
 
 // OwnKey is the key of the hash that says who owns a partition, with the fields
-// epoch, owner, and released, which is 1 if the owner has given it up.
+// epoch, owner, released, which is 1 if the owner has given it up, and link; see [Chain].
 func OwnKey(prefix string, partition int) string { return PartitionKey(prefix, partition, "own") }
 
 func (r *Redis) key(partition int, name string) string {
@@ -116,30 +129,5 @@ func (r *Redis) Live(ctx context.Context, partition int) ([]string, error) {
 	return rooms, nil
 }
 
-// Fence is in whose name something is written. It is refused with [ErrFenced]
-// if the partition has, in Redis, a higher epoch, or the same one with another
-// owner or released. If it has a lower one or none, Redis has lost the claim
-// and gets it back with the write.
-type Fence struct {
-	Partition int
-	Epoch     uint64 // below 2^53
-	Owner     string
-}
-
-// ErrFenced: the partition has another owner, or none. Nothing is written.
-var ErrFenced = errors.New("another node owns the partition")
-
 //go:embed scripts/fence.lua
 var fenceLua string
-
-// FencedScript is a script that runs only in the name of the owner of a
-// partition; see [Fence]. KEYS[1] must be the partition's [OwnKey], ARGV[1] the
-// epoch and ARGV[2] the owner. It is refused with an error that [IsFenced]
-// knows, before anything of body has run.
-func FencedScript(body string) *redis.Script { return redis.NewScript(fenceLua + body) }
-
-// IsFenced reports whether err is that of a [FencedScript] which was refused,
-// or [ErrFenced].
-func IsFenced(err error) bool {
-	return err != nil && (errors.Is(err, ErrFenced) || redis.HasErrorPrefix(err, "FENCED"))
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/weftsync/weft/room"
@@ -93,5 +94,52 @@ func TestOrderCodec(t *testing.T) {
 	}
 	if _, ok := decodeOrder([]byte("\x05abc")); ok {
 		t.Error("a part of an order is taken for one")
+	}
+}
+
+func TestDirectoryCodec(t *testing.T) {
+	long := make([]storedPage, directoryLen)
+	for i := range long {
+		long[i] = storedPage{"one", 1}
+	}
+	all := [][]storedPage{nil, {{"", 1}}, {{"a", 1}, {"a", 1}, {"b", 1}, {"b", maxParts}, {"a", 1}}, long}
+	for _, pages := range all {
+		text := string(encodeDirectory(pages))
+		got, ok := decodeDirectory(text, len(pages))
+		if !ok || !slices.Equal(got, pages) {
+			t.Errorf("got %v, %v, want %v", got, ok, pages)
+		}
+		if _, ok := decodeDirectory(text, len(pages)+1); ok {
+			t.Errorf("%q is taken for one page more", text)
+		}
+		for n := range len(text) {
+			if _, ok := decodeDirectory(text[:n], len(pages)); ok {
+				t.Errorf("%q is taken for %d pages", text[:n], len(pages))
+			}
+		}
+	}
+	if n := len(encodeDirectory(long)); n > 10 {
+		t.Errorf("%d bytes for what one save has written", n)
+	}
+	for _, text := range []string{"\x00\x01\x01v", "\x01\x00\x01v", "\x01\xff\xff\xff\xff\x0f\x01v", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01\x01v"} {
+		if pages, ok := decodeDirectory(text, directoryLen); ok {
+			t.Errorf("%q is taken for %v", text, pages)
+		}
+	}
+}
+
+func TestForgottenCodec(t *testing.T) {
+	for _, list := range [][]room.Forgotten{nil, {{After: 0, Before: 1}}, {{After: 3, Before: 1 << 40}, {After: 1<<40 + 7, Before: maxTimestamp}}} {
+		text := encodeForgotten(list)
+		got, ok := decodeForgotten(text)
+		if !ok || !reflect.DeepEqual(got, list) {
+			t.Errorf("got %v, %v, want %v", got, ok, list)
+		}
+		if _, ok := decodeForgotten(append(text, 0xff)); ok {
+			t.Error("half a range is taken for one")
+		}
+	}
+	if _, ok := decodeForgotten([]byte{2, 1}); ok {
+		t.Error("a range that ends before it begins is taken")
 	}
 }

@@ -60,6 +60,73 @@ func decodeOrder(text []byte) (ids []string, ok bool) {
 	return ids, !r.bad
 }
 
+// storedPage is one page of a checkpoint.
+type storedPage struct {
+	version string
+	parts   int // fields in Redis
+}
+
+const (
+	// directoryLen is how many pages one field of the checkpoint tells of.
+	directoryLen = 64
+	// maxParts is more than the largest page has.
+	maxParts = 1 << 17
+)
+
+// encodeDirectory encodes up to directoryLen pages: those that follow each other
+// and are alike, as all that one save has written are, together.
+func encodeDirectory(pages []storedPage) (b []byte) {
+	for len(pages) > 0 {
+		n := 1
+		for n < len(pages) && pages[n] == pages[0] {
+			n++
+		}
+		b = binary.AppendUvarint(b, uint64(n))
+		b = binary.AppendUvarint(b, uint64(pages[0].parts))
+		b = appendText(b, pages[0].version)
+		pages = pages[n:]
+	}
+	return b
+}
+
+// decodeDirectory reads what encodeDirectory wrote of n pages; ok is false if it
+// did not.
+func decodeDirectory(text string, n int) (pages []storedPage, ok bool) {
+	r := textReader{rest: []byte(text)}
+	for len(r.rest) > 0 {
+		run, parts := r.number(), r.number()
+		p := storedPage{version: r.text(), parts: int(parts)}
+		if r.bad || run == 0 || run > uint64(n-len(pages)) || parts == 0 || parts > maxParts {
+			return nil, false
+		}
+		for range run {
+			pages = append(pages, p)
+		}
+	}
+	return pages, !r.bad && len(pages) == n
+}
+
+func encodeForgotten(list []room.Forgotten) (b []byte) {
+	for _, f := range list {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(f.After)), uint64(f.Before))
+	}
+	return b
+}
+
+// decodeForgotten reads what encodeForgotten wrote; ok is false if it did not.
+func decodeForgotten(text []byte) (list []room.Forgotten, ok bool) {
+	for len(text) > 0 {
+		after, n := binary.Uvarint(text)
+		before, m := binary.Uvarint(text[max(0, n):])
+		if n <= 0 || m <= 0 || after >= before || before > maxTimestamp {
+			return nil, false
+		}
+		list = append(list, room.Forgotten{After: int64(after), Before: int64(before)})
+		text = text[n+m:]
+	}
+	return list, true
+}
+
 // textReader reads until something is wrong, and then nothing.
 type textReader struct {
 	rest []byte
@@ -67,14 +134,24 @@ type textReader struct {
 }
 
 func (r *textReader) bytes() []byte {
-	n, size := binary.Uvarint(r.rest)
-	if size <= 0 || n > uint64(len(r.rest)-size) {
+	n := r.number()
+	if n > uint64(len(r.rest)) {
 		r.bad, r.rest = true, nil
 		return nil
 	}
-	text := r.rest[size : size+int(n)]
-	r.rest = r.rest[size+int(n):]
+	text := r.rest[:n]
+	r.rest = r.rest[n:]
 	return text
+}
+
+func (r *textReader) number() uint64 {
+	n, size := binary.Uvarint(r.rest)
+	if size <= 0 {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[size:]
+	return n
 }
 
 func (r *textReader) text() string { return string(r.bytes()) }

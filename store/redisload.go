@@ -19,8 +19,8 @@ var loadLua string
 var loadScript = redis.NewScript(loadLua)
 
 const (
-	// fewPages is how many pages one call reads.
-	fewPages = 16
+	// fewFields is how many fields are read together with what they belong to.
+	fewFields = callBytes / partBytes
 	// loadAttempts bounds how often a load begins anew because the checkpoint
 	// was replaced meanwhile.
 	loadAttempts = 10
@@ -86,7 +86,7 @@ type loading struct {
 func (r *Redis) read(ctx context.Context, partition int, roomID string) (*loading, error) {
 	l := &loading{client: r.client, key: r.key(partition, "d:"+roomID)}
 	keys := []string{r.key(partition, "r:"+roomID), l.key, r.key(partition, "s:"+roomID)}
-	reply, err := loadScript.Run(ctx, r.client, keys, fewPages).Slice()
+	reply, err := loadScript.Run(ctx, r.client, keys, fewFields).Slice()
 	if err != nil {
 		return nil, err
 	}
@@ -163,43 +163,68 @@ func (l *loading) readPages(ctx context.Context, c *Checkpoint, s *Stored) error
 	if err != nil || s.timestamp < 0 || s.timestamp > maxTimestamp {
 		return bad("its timestamp is not a whole number")
 	}
-	n, err := strconv.Atoi(l.meta["pages"])
-	if err != nil || n < 0 || n > len(l.meta) {
-		return bad("the number of its pages is not that of its versions")
+	if s.pages, err = pagesOf(l.meta); err != nil {
+		return err
 	}
-	fields := make([]string, 0, n)
-	s.pages = make([]string, 0, n)
-	for i := range n {
-		version, ok := l.meta["p"+strconv.Itoa(i)]
-		if !ok {
-			return bad(fmt.Sprintf("page %d has no version", i))
-		}
-		s.pages = append(s.pages, version)
-		fields = append(fields, pageField(i, version))
+	var fields []string
+	for i, p := range s.pages {
+		fields = slices.AppendSeq(fields, partFields(i, p))
 	}
+	s.fields = len(fields)
 	var parser room.PageParser
-	at := 0
-	for some := range slices.Chunk(fields, fewPages) {
-		pages, err := l.texts(ctx, some)
+	var page []byte
+	at, parts, size, read := 0, 0, 0, 0
+	for rest, n := fields, fewFields; len(rest) > 0; {
+		n = min(n, len(rest))
+		texts, err := l.texts(ctx, rest[:n])
 		if err != nil {
 			return err
 		}
-		for _, text := range pages {
-			if err := parser.Parse([]byte(text)); err != nil {
+		for _, text := range texts {
+			page = append(page, text...)
+			size += len(text)
+			if parts++; parts < s.pages[at].parts {
+				continue
+			}
+			if err := parser.Parse(page); err != nil {
 				return fmt.Errorf("page %d: %w", at, err)
 			}
-			at++
+			page, at, parts = page[:0], at+1, 0
 		}
+		rest = rest[n:]
+		read += n
+		n = max(fewFields, min(2*n, callBytes/max(1, size/read))) // if they are as large as those so far
+	}
+	forgotten, ok := decodeForgotten([]byte(l.meta["forgotten"]))
+	if !ok {
+		return bad("which timestamps it has forgotten")
 	}
 	var samePages bool
-	c.Snapshot, samePages = parser.Snapshot(s.timestamp)
+	c.Snapshot, samePages = parser.Snapshot(s.timestamp, forgotten...)
 	if !samePages {
 		s.pages = nil
 	}
 	return nil
 }
 
-// texts returns the pages' texts.
+// pagesOf reads which pages a checkpoint has.
+func pagesOf(meta map[string]string) ([]storedPage, error) {
+	n, err := strconv.Atoi(meta["pages"])
+	if err != nil || n < 0 || n > len(meta)*directoryLen {
+		return nil, bad("the number of its pages is not that of its versions")
+	}
+	pages := make([]storedPage, 0, n)
+	for i := 0; len(pages) < n; i++ {
+		some, ok := decodeDirectory(meta["d"+strconv.Itoa(i)], min(directoryLen, n-len(pages)))
+		if !ok {
+			return nil, bad(fmt.Sprintf("the versions of the pages from %d on", len(pages)))
+		}
+		pages = append(pages, some...)
+	}
+	return pages, nil
+}
+
+// texts returns the texts of fields.
 func (l *loading) texts(ctx context.Context, fields []string) ([]string, error) {
 	from := l.few
 	if len(from) == 0 {

@@ -212,3 +212,53 @@ func TestCallbackUsesConnection(t *testing.T) {
 		t.Error("there is no session")
 	}
 }
+
+// What comes before the session is there is handled then, in order.
+func TestAcceptMessagesBeforeTheSession(t *testing.T) {
+	auth, rooms := newGate(), newLobby()
+	c := accept(t, newPlain(t), wsconn.AcceptOptions{Rooms: rooms, Authorizer: auth})
+	next(t, auth.asked)
+	var want []string
+	for i := range 1000 {
+		want = append(want, fmt.Sprint("message ", i))
+		c.OnMessage([]byte(want[i]))
+	}
+	auth.say <- nil
+	if _, err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 400 {
+		want = append(want, fmt.Sprint("more ", i))
+		c.OnMessage([]byte(want[1000+i]))
+	}
+	next(t, rooms.guests).expect(t, want...)
+}
+
+func TestAcceptTooMuchBeforeTheSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		messages int
+		text     string
+	}{
+		"messages": {1001, "x"},
+		"bytes":    {11, strings.Repeat("x", 10_000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			auth, rooms, p := newGate(), newLobby(), newPlain(t)
+			conn := accept(t, p, wsconn.AcceptOptions{Rooms: rooms, Authorizer: auth, MaxMessageBytes: 100_000})
+			next(t, auth.asked)
+			for range c.messages - 1 {
+				conn.OnMessage([]byte(c.text))
+			}
+			if len(p.closed) > 0 {
+				t.Fatalf("closed too early: %s", <-p.closed)
+			}
+			conn.OnMessage([]byte(c.text))
+			if got := next(t, p.closed); got != "1008 too many messages before the session was ready" {
+				t.Error(got)
+			}
+			if len(rooms.guests) > 0 {
+				t.Error("there is a session")
+			}
+		})
+	}
+}

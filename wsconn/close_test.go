@@ -1,6 +1,7 @@
 package wsconn_test
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -94,7 +95,7 @@ func TestServerClosesUnanswered(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 					}
 				}()
-				if n, err := client.Read(make([]byte, 1)); err != io.EOF {
+				if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 					t.Errorf("read %d, %v", n, err)
 				}
 				if took := time.Since(began); took != 5*time.Second {

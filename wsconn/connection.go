@@ -21,7 +21,7 @@ type Rooms interface {
 	Connect(ctx context.Context, roomID string, o room.ConnectOptions) (room.Session, error)
 }
 
-// ErrConnectionClosed: the socket closed before the session was ready.
+// ErrConnectionClosed says that the socket closed before the session was ready.
 var ErrConnectionClosed = errors.New("socket closed before the session was ready")
 
 // Bounds on what a client may send before its session is ready.
@@ -60,7 +60,7 @@ func newConnection(socket room.Socket, rooms Rooms, authorizer authz.Authorizer,
 	}
 }
 
-// run makes the session. On failure it closes the socket and says why.
+// run makes the session for [Accept]. On failure it closes the socket and says why.
 func (c *Connection) run(ctx context.Context, query string, request *http.Request, timeout time.Duration) {
 	defer close(c.ready)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -79,8 +79,12 @@ func (c *Connection) run(ctx context.Context, query string, request *http.Reques
 		return
 	}
 	target, err := parseQuery(query)
+	var grant room.Grant
 	if err == nil {
-		err = c.join(ctx, target, request)
+		grant, err = c.authorize(ctx, authz.Info{RoomID: target.room, ClientID: target.client, Token: target.token, Request: request})
+	}
+	if err == nil {
+		err = c.enter(ctx, target, grant)
 	}
 	if err == nil {
 		return
@@ -94,28 +98,27 @@ func (c *Connection) run(ctx context.Context, query string, request *http.Reques
 	c.mu.Unlock()
 	if !errors.Is(err, ErrConnectionClosed) {
 		reason := closeFor(err)
-		c.log.Info("a connection was refused", "room", target.room, "code", reason.Code, "reason", reason.Reason)
+		c.log.Info("a connection was refused", "room", cut(target.room, maxLogged), "code", reason.Code, "reason", reason.Reason, "cause", causeOf(err, target.token))
 		c.socket.Close(reason)
 	}
 }
 
-func (c *Connection) join(ctx context.Context, t target, request *http.Request) error {
-	grant, err := c.authorize(ctx, authz.Info{RoomID: t.room, ClientID: t.client, Token: t.token, Request: request})
-	if err != nil {
-		return err
-	}
+// enter takes a client that has a grant into its room.
+func (c *Connection) enter(ctx context.Context, t target, grant room.Grant) error {
 	session, err := c.rooms.Connect(ctx, t.room, room.ConnectOptions{
 		Socket: c.socket,
 		Client: t.client,
 		Grant:  grant,
 		OnTokenRefresh: func(r room.TokenRefresh) (room.Grant, error) {
 			grant, err := c.authorize(r.Context, authz.Info{RoomID: t.room, ClientID: t.client, Token: r.Token})
-			if err == nil {
-				c.mu.Lock()
-				c.expireLocked(grant.Expires)
-				c.mu.Unlock()
+			if err != nil {
+				c.log.Info("a new token was refused", "room", cut(t.room, maxLogged), "cause", causeOf(err, r.Token))
+				return grant, err
 			}
-			return grant, err
+			c.mu.Lock()
+			c.expireLocked(grant.Expires)
+			c.mu.Unlock()
+			return grant, nil
 		},
 	})
 	if err != nil {
@@ -148,8 +151,8 @@ func (e *errAuthorization) Unwrap() error { return e.err }
 func (c *Connection) authorize(ctx context.Context, info authz.Info) (grant room.Grant, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("the authorizer panicked", "room", info.RoomID, "panic", fmt.Sprintf("%T", p))
-			err = &errAuthorization{errors.New("the authorizer panicked")}
+			// Not the panic's own words: they may quote the token.
+			err = &errAuthorization{fmt.Errorf("the authorizer panicked: %T", p)}
 		}
 	}()
 	grant, err = c.authorizer.Authorize(ctx, info)
@@ -171,7 +174,7 @@ func closeFor(err error) protocol.Close {
 	case errors.As(err, &query):
 		return protocol.PolicyViolation(query.Error())
 	case errors.Is(err, context.DeadlineExceeded):
-		return protocol.Close{Code: protocol.CodeTryLater, Reason: "the session was not ready in time"}
+		return protocol.Close{Code: protocol.CodeTryLater, Reason: notInTime}
 	case errors.As(err, &refused):
 		return protocol.PolicyViolation(room.ClientReason(refused.err))
 	case errors.As(err, &told):

@@ -11,10 +11,17 @@
 // text message and close: it reads the query, authorizes, joins the room, and
 // keeps what arrives meanwhile.
 //
+// Who cannot be taken gets an HTTP status instead of an upgrade, since clients
+// back off only then; the Weft-Reason header and the label of
+// weft_upgrades_refused_total say why. [Server.Drain] sends clients elsewhere at a
+// pace before [Server.Shutdown] ends the rest.
+//
 // Inside, one connection is two things. A [Connection] takes a client from its
 // URL to its session and back. A conn is the socket: one goroutine reads it,
 // and whoever has something to write becomes its writer until there is nothing
-// left, so that an idle connection costs one goroutine and no buffers. The
-// first message after a quiet spell goes out at once; what comes within the
-// next few milliseconds goes out together in one write.
+// left, so that an idle connection costs one goroutine and no buffers. While
+// the server delivers little, every message goes out at once. The more it
+// delivers, the longer messages are gathered: the first one after a quiet spell
+// goes out at once, and what comes within the next few milliseconds goes out
+// together in one write.
 package wsconn

@@ -1,6 +1,7 @@
 package wsconn_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -47,7 +48,7 @@ func FuzzRead(f *testing.F) {
 		client.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		for piece := range slices.Chunk(script, max(1, int(size))) {
 			if _, err := client.Write(piece); err != nil {
-				if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
 					t.Fatal("the server reads no more and does not close")
 				}
 				break

@@ -3,17 +3,25 @@ package wsconn
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // gatherer writes for sockets whose gathering time is over. Times are rounded up
-// to slots of a quarter of it, so that the sockets of a room, which have all got
-// the same message at about the same moment, are served together and by one
-// timer: waking a processor for each of them costs more than writing.
+// to slots of a quarter of the longest, so that the sockets of a room, which have
+// all got the same message at about the same moment, are served together and by
+// one timer: waking a processor for each of them costs more than writing.
+//
+// Gathering saves writes and costs latency. So the gathering time follows the
+// load: see [gatherTime].
 type gatherer struct {
-	server *Server
-	delay  time.Duration // 0: nothing is gathered
-	slot   time.Duration
+	server  *Server
+	longest time.Duration // 0: nothing is gathered
+	slot    time.Duration
+
+	delay  atomic.Int64 // the gathering time just now
+	frames atomic.Int64 // taken to be written since the window began
+	window atomic.Int64 // when it began, nanoseconds since the server did
 
 	mu    sync.Mutex
 	slots map[int64][]*conn // who waits for which
@@ -26,16 +34,49 @@ const readySlot = -1
 
 const slotsPerDelay = 4
 
-func newGatherer(s *Server, delay time.Duration) *gatherer {
-	return &gatherer{server: s, delay: delay, slot: max(1, delay/slotsPerDelay), slots: map[int64][]*conn{}}
+func newGatherer(s *Server, longest time.Duration) *gatherer {
+	return &gatherer{server: s, longest: longest, slot: max(1, longest/slotsPerDelay), slots: map[int64][]*conn{}}
+}
+
+const (
+	// gatherFrom is up to how many frames a second nothing is gathered, because
+	// there is time enough to write each by itself.
+	gatherFrom = 20_000
+	// gatherFully is from how many frames a second on they are gathered for the
+	// longest time.
+	gatherFully = 40_000
+	// gatherWindow is for how long frames are counted before the gathering time
+	// is set anew: long enough not to follow a single broadcast.
+	gatherWindow = 250 * time.Millisecond
+)
+
+// gatherTime is how long to gather when the server delivers so many frames a
+// second: not at all under a light load, and between there and a heavy one
+// longer in proportion.
+func gatherTime(longest time.Duration, perSecond float64) time.Duration {
+	share := (perSecond - gatherFrom) / (gatherFully - gatherFrom)
+	return time.Duration(float64(longest) * min(max(share, 0), 1))
+}
+
+// count takes note of frames that are about to be written.
+func (g *gatherer) count(frames int, now int64) {
+	n := g.frames.Add(int64(frames))
+	began := g.window.Load()
+	took := time.Duration(now - began)
+	if took < gatherWindow || !g.window.CompareAndSwap(began, now) {
+		return
+	}
+	g.frames.Add(-n)
+	g.delay.Store(int64(gatherTime(g.longest, float64(n)/took.Seconds())))
 }
 
 // rest is how long a socket whose last write began at a time must still wait.
 func (g *gatherer) rest(began, now int64, u urgency) time.Duration {
-	if g.delay == 0 {
+	delay := time.Duration(g.delay.Load())
+	if delay == 0 {
 		return 0
 	}
-	return time.Duration(u)*g.delay - time.Duration(now-began)
+	return time.Duration(u)*delay - time.Duration(now-began)
 }
 
 // wait sees to it that a socket is written to, a time from now or up to a slot

@@ -88,7 +88,6 @@ type guest struct {
 	room.ConnectOptions
 	got  chan string
 	left chan struct{}
-	once func()
 }
 
 func newLobby() *lobby { return &lobby{guests: make(chan *guest, 64)} }

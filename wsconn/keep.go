@@ -9,8 +9,8 @@ import (
 )
 
 // keep looks after all sockets at intervals: it pings them, closes those that
-// do not answer, and cuts off those whose writes make no progress. One
-// goroutine for all costs less than a timer for each.
+// do not answer or are as old as they may get, and cuts off those whose writes
+// make no progress. One goroutine for all costs less than a timer for each.
 func (s *Server) keep() {
 	shortest := min(s.config.PingInterval, s.config.PongTimeout, s.config.WriteTimeout)
 	tick := time.NewTicker(min(max(shortest/4, time.Millisecond), quietAfter))
@@ -19,9 +19,11 @@ func (s *Server) keep() {
 	for {
 		select {
 		case <-s.idle:
+			s.refusals.flush(true)
 			return
 		case <-tick.C:
 		}
+		s.refusals.flush(false)
 		open = open[:0]
 		s.mu.Lock()
 		for c := range s.conns {
@@ -39,6 +41,9 @@ func (s *Server) keep() {
 // one of the many that only listen.
 const quietAfter = 250 * time.Millisecond
 
+// closeOld is told to a socket that is as old as it may get.
+var closeOld = protocol.Close{Code: protocol.CodeRestart, Reason: "this connection is old; come back"}
+
 var pingFrame = ws.MustCompileFrame(ws.NewPingFrame(nil))
 
 func (s *Server) check(c *conn) {
@@ -46,6 +51,9 @@ func (s *Server) check(c *conn) {
 	if since := c.writeSince.Load(); since != 0 && time.Duration(now-since) > s.config.WriteTimeout {
 		c.cut(closedStalled)
 		return
+	}
+	if c.retire != 0 && inTicks(now) >= c.retire && !s.draining.Load() {
+		c.closeWith(closeOld, closedOld)
 	}
 	if c.grown.Load() && time.Duration(now-c.lastRead.Load()) > quietAfter {
 		c.interrupt()

@@ -12,7 +12,7 @@ type closeReason int
 const (
 	closedByPeer   closeReason = iota // the peer sent a close frame
 	closedGone                        // the peer went away without one
-	closedByRoom                      // refused, closed by the room or the application, or shut down
+	closedByRoom                      // closed by the room or the application, or shut down
 	closedSlow                        // its queue was full
 	closedStalled                     // a write made no progress
 	closedDead                        // no answer to a ping
@@ -20,38 +20,27 @@ const (
 	closedBadText                     // not UTF-8
 	closedBinary                      // a binary message
 	closedTooBig                      // a message beyond the limit
+	closedDrained                     // the server goes away, and this was its turn
+	closedOld                         // it was as old as it may get
 	closeReasons
 
 	stillOpen closeReason = -1
 )
 
 var closeLabels = [closeReasons]string{
-	"peer", "gone", "room", "slow_consumer", "write_timeout", "ping_timeout", "bad_frame", "bad_text", "binary", "too_big",
+	"peer", "gone", "room", "slow_consumer", "write_timeout", "ping_timeout", "bad_frame", "bad_text", "binary", "too_big", "drain", "max_age",
 }
-
-// refusal is why a request was not upgraded.
-type refusal int
-
-const (
-	refusedOrigin refusal = iota
-	refusedFull
-	refusedClosing
-	refusedUpgrade
-	refusals
-)
-
-var refusalLabels = [refusals]string{"origin", "full", "closing", "bad_upgrade"}
 
 type metrics struct {
 	connections                       prometheus.Gauge
 	accepted, received, receivedBytes prometheus.Counter
 	sent, sentBytes, writes           prometheus.Counter
 	closes                            [closeReasons]prometheus.Counter
-	refusals                          [refusals]prometheus.Counter
+	refusals                          [refusalReasons]prometheus.Counter
 }
 
 // newMetrics makes the metrics and registers them, unless reg is nil.
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, remaining func() float64) (*metrics, error) {
 	var all []prometheus.Collector
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
@@ -71,11 +60,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for i := range m.closes {
 		m.closes[i] = closes.WithLabelValues(closeLabels[i])
 	}
-	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weft_upgrades_refused_total", Help: "Requests that were not upgraded, by reason."}, []string{"reason"})
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weft_upgrades_refused_total", Help: "Requests that were answered with an HTTP status instead of an upgrade, by reason."}, []string{"reason"})
 	for i := range m.refusals {
-		m.refusals[i] = refused.WithLabelValues(refusalLabels[i])
+		m.refusals[i] = refused.WithLabelValues(refusalTable[i].label)
 	}
-	all = append(all, m.connections, closes, refused)
+	left := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "weft_drain_sockets_remaining", Help: "Open sockets of a server that goes away; 0 before."}, remaining)
+	all = append(all, m.connections, closes, refused, left)
 	if reg == nil {
 		return m, nil
 	}

@@ -15,6 +15,8 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return e.message }
 
+const codeMissingToken = "missing-token"
+
 // target is where a client wants to go.
 type target struct{ room, client, token string }
 
@@ -40,7 +42,7 @@ func parseQuery(query string) (target, error) {
 	case t.client == "":
 		return t, &ConnectError{"missing-client-id", "Missing clientId query parameter"}
 	case t.token == "":
-		return t, &ConnectError{"missing-token", "Missing token query parameter"}
+		return t, &ConnectError{codeMissingToken, "Missing token query parameter"}
 	}
 	return t, nil
 }

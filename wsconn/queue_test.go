@@ -1,6 +1,7 @@
 package wsconn_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -47,7 +48,7 @@ func TestSlowConsumer(t *testing.T) {
 	got := 0
 	for ; ; got++ {
 		text, err := slow.read()
-		if err == (wsutil.ClosedError{Code: 1013, Reason: "slow consumer"}) {
+		if errors.Is(err, wsutil.ClosedError{Code: 1013, Reason: "slow consumer"}) {
 			break
 		}
 		if err != nil || text != message(got) {
@@ -194,32 +195,73 @@ func (c *tap) since(began time.Time, skip int) (out []written) {
 	return out
 }
 
-// gather runs f with a guest whose client reads everything at once, and returns
-// what was written, how and when.
-func gather(t *testing.T, delay time.Duration, f func(*guest, *client)) (out []written) {
+// Loads of a server, in frames a second for others than the guest.
+const (
+	light = 12_000
+	half  = 27_000
+	heavy = 80_000
+)
+
+// gather runs f with a guest whose client reads everything at once, on a server
+// that delivers so many frames a second to another one, and returns what was
+// written to the guest's, how and when.
+func gather(t *testing.T, delay time.Duration, load int, f func(*guest, *client)) (out []written) {
 	synctest.Test(t, func(t *testing.T) {
 		rooms := newLobby()
 		var line *tap
-		client := plug(t, newServer(t, wsconn.Config{Rooms: rooms, GatherDelay: delay}), who, func(c net.Conn) net.Conn {
+		server := newServer(t, wsconn.Config{Rooms: rooms, GatherDelay: delay})
+		client := plug(t, server, who, func(c net.Conn) net.Conn {
 			line = &tap{Conn: c}
 			return line
 		})
 		g := next(t, rooms.guests)
-		go func() {
-			for {
-				if _, err := ws.ReadFrame(client); err != nil {
-					return
-				}
-			}
-		}()
-		time.Sleep(time.Second)
+		go readAll(client)
+		stop := busy(t, server, rooms, load)
+		defer stop()
+		time.Sleep(500 * ms) // between two bursts of the load
 		skip, began := len(line.since(time.Now(), 0)), time.Now()
 		f(g, client)
-		time.Sleep(time.Second)
+		time.Sleep(100 * ms)
 		out = line.since(began, skip)
 		client.Conn.Close()
 	})
 	return out
+}
+
+func readAll(c *client) {
+	for {
+		if _, err := ws.ReadFrame(c); err != nil {
+			return
+		}
+	}
+}
+
+// busy makes a server deliver so many frames a second to a client of its own,
+// until it is stopped.
+func busy(t *testing.T, server *wsconn.Server, rooms *lobby, perSecond int) (stop func()) {
+	t.Helper()
+	client := plug(t, server, who)
+	g := next(t, rooms.guests)
+	go readAll(client)
+	tick := time.NewTicker(7 * ms)
+	ended := make(chan struct{})
+	go func() {
+		for {
+			for range perSecond * 7 / 1000 {
+				g.send("")
+			}
+			select {
+			case <-tick.C:
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(ended)
+		client.Conn.Close()
+	}
 }
 
 func expectWrites(t *testing.T, got []written, want ...written) {
@@ -231,10 +273,62 @@ func expectWrites(t *testing.T, got []written, want ...written) {
 
 const ms = time.Millisecond
 
-// The first message after a quiet spell goes out at once, what follows within
-// 4 ms together.
+// Under a light load every message goes out at once: there is time to write
+// each by itself.
+func TestNothingIsGatheredUnderALightLoad(t *testing.T) {
+	got := gather(t, 0, light, func(g *guest, _ *client) {
+		for i := range 3 {
+			g.send(fmt.Sprint(i))
+			synctest.Wait()
+			time.Sleep(1 * ms)
+		}
+	})
+	expectWrites(t, got, written{0, []string{"0"}}, written{1 * ms, []string{"1"}}, written{2 * ms, []string{"2"}})
+}
+
+// Between a light load and a heavy one messages are gathered for a part of the time.
+func TestGatheringGrowsWithTheLoad(t *testing.T) {
+	got := gather(t, 0, half, func(g *guest, _ *client) {
+		for i := range 5 {
+			g.send(fmt.Sprint(i))
+			synctest.Wait()
+			time.Sleep(700 * time.Microsecond)
+		}
+	})
+	expectWrites(t, got, written{0, []string{"0"}}, written{2 * ms, []string{"1", "2"}}, written{4 * ms, []string{"3", "4"}})
+}
+
+// When a heavy load ends, gathering does, too.
+func TestGatheringEndsWithTheLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rooms := newLobby()
+		var line *tap
+		server := newServer(t, wsconn.Config{Rooms: rooms})
+		client := plug(t, server, who, func(c net.Conn) net.Conn {
+			line = &tap{Conn: c}
+			return line
+		})
+		g := next(t, rooms.guests)
+		go readAll(client)
+		stop := busy(t, server, rooms, heavy)
+		time.Sleep(500 * ms)
+		stop()
+		time.Sleep(time.Second)
+		skip, began := len(line.since(time.Now(), 0)), time.Now()
+		for i := range 2 {
+			g.send(fmt.Sprint(i))
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		expectWrites(t, line.since(began, skip), written{0, []string{"0"}}, written{0, []string{"1"}})
+		client.Conn.Close()
+	})
+}
+
+// Under a heavy load the first message after a quiet spell goes out at once, what
+// follows within 4 ms together.
 func TestGathering(t *testing.T) {
-	got := gather(t, 0, func(g *guest, _ *client) {
+	got := gather(t, 0, heavy, func(g *guest, _ *client) {
 		for i, pause := range []time.Duration{1 * ms, 1 * ms, 1 * ms, 2 * ms, 20 * ms, 4 * ms, 0} {
 			g.send(fmt.Sprint(i))
 			synctest.Wait()
@@ -251,7 +345,7 @@ func TestGathering(t *testing.T) {
 }
 
 func TestGatheringLonger(t *testing.T) {
-	got := gather(t, 10*ms, func(g *guest, _ *client) {
+	got := gather(t, 10*ms, heavy, func(g *guest, _ *client) {
 		for i := range 9 {
 			g.send(fmt.Sprint(i))
 			synctest.Wait()
@@ -267,7 +361,7 @@ func TestGatheringLonger(t *testing.T) {
 }
 
 func TestGatheringOff(t *testing.T) {
-	got := gather(t, -1, func(g *guest, _ *client) {
+	got := gather(t, -1, heavy, func(g *guest, _ *client) {
 		for i := range 3 {
 			g.send(fmt.Sprint(i))
 			synctest.Wait()
@@ -279,7 +373,7 @@ func TestGatheringOff(t *testing.T) {
 
 // A pong and a close do not wait, and take along what does.
 func TestControlFramesDoNotWait(t *testing.T) {
-	got := gather(t, 0, func(g *guest, c *client) {
+	got := gather(t, 0, heavy, func(g *guest, c *client) {
 		g.send("0")
 		synctest.Wait()
 		time.Sleep(1 * ms)
@@ -305,7 +399,7 @@ func TestControlFramesDoNotWait(t *testing.T) {
 // follows without a wait.
 func TestGatheringIsBounded(t *testing.T) {
 	text := strings.Repeat("x", 30_000)
-	got := gather(t, 0, func(g *guest, _ *client) {
+	got := gather(t, 0, heavy, func(g *guest, _ *client) {
 		for range 7 {
 			g.send(text)
 			synctest.Wait()

@@ -54,7 +54,7 @@ func (r *reader) wait(c *conn) error {
 	for r.start == r.end {
 		n, err := c.readSome(r.buf)
 		r.start, r.end = 0, n
-		if err != nil && (err != errQuiet || r.message == nil) {
+		if err != nil && (err != errQuiet || r.message == nil) { //nolint:errorlint // readSome does not wrap it, and a stack may not grow here
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func (r *reader) need(c *conn, n int) error {
 		}
 		got, err := c.readSome(r.buf[r.end:])
 		r.end += got
-		if err != nil && err != errQuiet {
+		if err != nil && err != errQuiet { //nolint:errorlint // readSome does not wrap it
 			return err
 		}
 	}
@@ -246,7 +246,7 @@ func (r *reader) readData(c *conn, h ws.Header) ([]byte, error) {
 		got, err := c.readSome(into)
 		message = message[:len(message)+got]
 		rest -= got
-		if err != nil && err != errQuiet {
+		if err != nil && err != errQuiet { //nolint:errorlint // readSome does not wrap it
 			*r.message = message
 			return nil, err
 		}

@@ -3,17 +3,13 @@ package wsconn
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"net/http"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/gobwas/ws"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/weftsync/weft/authz"
 	"github.com/weftsync/weft/room/protocol"
@@ -36,16 +32,27 @@ type Config struct {
 	// MaxConnections is how many sockets the server takes; beyond it an
 	// upgrade is answered with 503. Default 100 000.
 	MaxConnections int
-	// GatherDelay is for how long after a write what comes for the same socket
-	// is gathered into the next. Default 4ms; negative turns it off.
+	// AcceptRate is how many clients a second are authorized, up to a second's
+	// worth of them at once; others are answered with 503. Default 0: any number.
+	AcceptRate int
+	// MaxConnectionAge is how old a socket may get. It is closed with 1012 at an
+	// age between 0.9 and 1.1 times this one, so that sockets that came together
+	// do not go together, and its client comes back, to whichever server a load
+	// balancer chooses. Default 0: any age.
+	MaxConnectionAge time.Duration
+	// GatherDelay is for how long at most, after a write, what comes for the same
+	// socket is gathered into the next. It is not gathered at all up to 20 000
+	// frames a second in all, and for the whole time from 40 000 on. Default 4ms;
+	// negative turns it off.
 	GatherDelay time.Duration
 	// PingInterval is how often a socket is pinged, default 25s. One that
 	// sends nothing at all for PongTimeout after a ping, default 10s, is
 	// closed.
 	PingInterval time.Duration
 	PongTimeout  time.Duration
-	// HandshakeTimeout bounds the time from the upgrade to the session:
-	// authorization and the room's load. Default 10s.
+	// HandshakeTimeout bounds the time from the request to its answer:
+	// authorization and the room's load, also if these do not heed their
+	// context. Default 10s.
 	HandshakeTimeout time.Duration
 	// WriteTimeout is for how long a write may make no progress. Default 10s.
 	WriteTimeout time.Duration
@@ -88,34 +95,39 @@ type Server struct {
 	config   Config
 	metrics  *metrics
 	gatherer *gatherer
+	refusals *refusalLog
+	arrivals *rate.Limiter // nil: none
 	began    time.Time
-	ctx      context.Context // ends when the server shuts down
+	ctx      context.Context // ends when no more are taken
 	cancel   context.CancelFunc
-	tasks    sync.WaitGroup // readers and handshakes
+	tasks    sync.WaitGroup // readers and requests
+	asks     sync.WaitGroup // of authorizers and rooms, which may outlast their request
 	keeper   sync.WaitGroup
 	idle     chan struct{} // closed when the tasks have ended for good
 	ended    sync.Once
+	draining atomic.Bool // no more are taken; set with mu locked
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
-	arriving int             // requests that are being upgraded
-	closed   *protocol.Close // why no more are taken
+	arriving int             // requests that are not answered, and what has outlasted them
+	closed   *protocol.Close // why all are closed
 }
 
 // NewServer returns a server. It runs a goroutine until [Server.Shutdown]. The
 // error is about the config or comes from the registerer.
 func NewServer(c Config) (*Server, error) {
-	if c.Rooms == nil {
-		return nil, errors.New("wsconn: Config.Rooms is not set")
-	}
-	if c.Authorizer == nil {
-		return nil, errors.New("wsconn: Config.Authorizer is not set")
-	}
-	metrics, err := newMetrics(c.Registerer)
-	if err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), metrics: metrics, began: time.Now(), conns: map[*conn]struct{}{}, idle: make(chan struct{})}
+	s := &Server{config: c.withDefaults(), began: time.Now(), conns: map[*conn]struct{}{}, idle: make(chan struct{})}
+	s.refusals = &refusalLog{log: s.config.Logger}
+	if c.AcceptRate > 0 {
+		s.arrivals = rate.NewLimiter(rate.Limit(c.AcceptRate), c.AcceptRate)
+	}
+	var err error
+	if s.metrics, err = newMetrics(c.Registerer, s.remaining); err != nil {
+		return nil, err
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.gatherer = newGatherer(s, s.config.GatherDelay)
 	s.keeper.Go(s.keep)
@@ -124,90 +136,6 @@ func NewServer(c Config) (*Server, error) {
 
 // now is the time since the server began, in nanoseconds.
 func (s *Server) now() int64 { return int64(time.Since(s.began)) }
-
-// ServeHTTP upgrades the request. It returns when the session is there or has
-// been refused; the connection goes on without it.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, "this is a WebSocket server: connect with a canvas-store client", http.StatusUpgradeRequired)
-		return
-	}
-	if origin := r.Header.Get("Origin"); origin != "" && s.config.AllowedOrigins != nil && !slices.Contains(s.config.AllowedOrigins, origin) {
-		s.metrics.refusals[refusedOrigin].Inc()
-		http.Error(w, "this origin is not allowed to connect", http.StatusForbidden)
-		return
-	}
-	if !s.begin(w) {
-		return
-	}
-	defer s.tasks.Done()
-	c, err := s.upgrade(w, r)
-	if err != nil {
-		s.mu.Lock()
-		s.arriving--
-		s.mu.Unlock()
-		return // answered
-	}
-	if !s.admit(c) {
-		_ = c.net.Close()
-		return
-	}
-	c.client.run(s.ctx, r.URL.RawQuery, r, s.config.HandshakeTimeout)
-}
-
-// begin counts a handshake among the tasks, unless no more are taken.
-func (s *Server) begin(w http.ResponseWriter) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed != nil:
-		s.metrics.refusals[refusedClosing].Inc()
-		http.Error(w, "server is restarting", http.StatusServiceUnavailable)
-	case s.connectionsLocked() >= s.config.MaxConnections:
-		s.metrics.refusals[refusedFull].Inc()
-		http.Error(w, "server has as many connections as it takes", http.StatusServiceUnavailable)
-	default:
-		s.arriving++
-		s.tasks.Add(1)
-		return true
-	}
-	return false
-}
-
-// upgrade takes the connection from net/http, and nothing with it but the bytes
-// that have been read already.
-func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error) {
-	nc, rw, _, err := ws.HTTPUpgrader{Timeout: s.config.HandshakeTimeout}.Upgrade(r, w)
-	if err != nil {
-		s.metrics.refusals[refusedUpgrade].Inc()
-		return nil, err
-	}
-	_ = nc.SetDeadline(time.Time{})
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	c := &conn{server: s, net: newSocket(nc), in: newReader(early), drained: make(chan struct{})}
-	c.client = newConnection(c, s.config.Rooms, s.config.Authorizer, s.config.TokenGrace, s.config.MaxMessageBytes, s.config.Logger)
-	now := s.now()
-	c.lastRead.Store(now)
-	// Sockets that came together need not be pinged together.
-	c.lastPing.Store(now - rand.Int64N(int64(s.config.PingInterval)/4+1))
-	return c, nil
-}
-
-// admit starts reading a connection, unless the server has begun to shut down.
-func (s *Server) admit(c *conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.arriving--
-	if s.closed != nil {
-		return false
-	}
-	s.conns[c] = struct{}{}
-	s.metrics.connections.Inc()
-	s.metrics.accepted.Inc()
-	s.tasks.Go(c.read)
-	return true
-}
 
 // forget is the last that a connection does.
 func (s *Server) forget(c *conn) {
@@ -225,38 +153,3 @@ func (s *Server) Connections() int {
 }
 
 func (s *Server) connectionsLocked() int { return len(s.conns) + s.arriving }
-
-// Shutdown takes no more connections, closes those that are open, and waits for
-// them to end; if the context ends first it cuts them off and returns its error.
-func (s *Server) Shutdown(ctx context.Context, why protocol.Close) error {
-	s.mu.Lock()
-	if s.closed == nil {
-		s.closed = &why
-	}
-	open := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		open = append(open, c)
-	}
-	s.mu.Unlock()
-	for _, c := range open {
-		c.Close(why)
-	}
-	s.cancel() // only now: a handshake that it ends must not say why first
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.tasks.Wait()
-		s.ended.Do(func() { close(s.idle) })
-		s.keeper.Wait()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-	}
-	for _, c := range open {
-		_ = c.net.Close()
-	}
-	<-done
-	return ctx.Err()
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
@@ -42,33 +43,31 @@ func TestShutdownClosesAll(t *testing.T) {
 	if n := server.Connections(); n != 0 {
 		t.Errorf("%d connections", n)
 	}
-	if status, text := get(t, url+"/?"+who, upgradeRequest("").Header); status != 503 || text != "server is restarting" {
-		t.Errorf("%d %s", status, text)
-	}
+	get(t, url+"/?"+who, upgradeRequest("").Header).expect(t, 503, "draining", "server is restarting")
 	if err := server.Shutdown(context.Background(), evening); err != nil { // again
 		t.Error(err)
 	}
 }
 
-// Those that are being authorized or wait for their room are told the same as
-// the rest, not that they were refused.
+// Those that are being authorized or wait for their room are told to come back,
+// not that they were refused.
 func TestShutdownWhileAuthorizing(t *testing.T) {
 	auth := newGate()
-	server := newServer(t, wsconn.Config{Rooms: newLobby(), Authorizer: auth})
+	reg := prometheus.NewRegistry()
+	server := newServer(t, wsconn.Config{Rooms: newLobby(), Authorizer: auth, Registerer: reg})
 	url := listen(t, server)
-	var clients []*client
+	answers := make(chan answer, 50)
 	for range 50 {
-		clients = append(clients, dial(t, url+"/?"+who))
+		go func() { answers <- get(t, url+"/?"+who, upgradeRequest("").Header) }()
 		next(t, auth.asked)
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Shutdown(context.Background(), evening) }()
-	for _, c := range clients {
-		c.expectClose(4321, "good night")
-	}
-	if err := next(t, done); err != nil {
+	if err := server.Shutdown(context.Background(), evening); err != nil {
 		t.Error(err)
 	}
+	for range 50 {
+		next(t, answers).expect(t, 503, "draining", "server is restarting")
+	}
+	expectRefusals(t, reg, map[string]float64{"draining": 50})
 }
 
 // A peer that neither reads nor answers is cut off when the context ends.

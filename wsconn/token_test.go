@@ -148,12 +148,12 @@ func TestRefreshBeforeTheSession(t *testing.T) {
 			}
 			return forMinutes(ctx, info)
 		})
-		client := plug(t, newServer(t, wsconn.Config{Rooms: rooms, Authorizer: slow}), "roomId=r&clientId=a&token=1m")
-		closed := alive(client)
-		client.send(`{"type":"auth-refresh","token":"5m"}`)
 		began := time.Now()
-		if body := <-closed; body != closeBody(1008, "token expired") {
-			t.Errorf("closed with %q", body)
+		p := newPlain(t)
+		c := accept(t, p, wsconn.AcceptOptions{Rooms: rooms, Authorizer: slow, URL: "/?roomId=r&clientId=a&token=1m", Request: upgradeRequest("")})
+		c.OnMessage([]byte(`{"type":"auth-refresh","token":"5m"}`))
+		if got := <-p.closed; got != "1008 token expired" {
+			t.Errorf("closed with %q", got)
 		}
 		between(t, began, 326*time.Second, 326*time.Second)
 	})

@@ -193,6 +193,7 @@ func (c *conn) next(buffer *[]byte, begun bool) (data []byte, more bool) {
 	c.began = now
 	data, frames := c.take(buffer)
 	c.server.metrics.sent.Add(float64(frames))
+	c.server.gatherer.count(frames, now)
 	return data, true
 }
 

@@ -8,8 +8,8 @@ if epoch ~= tonumber(ARGV[1]) then
   return false
 end
 local new = string.format('%.0f', math.max(epoch + 1, tonumber(ARGV[3])))
-redis.call('HSET', KEYS[1], 'epoch', new, 'owner', ARGV[2], 'released', '0')
-redis.call('HDEL', KEYS[1], 'cut', 'next')
+redis.call('HDEL', KEYS[1], 'cut', 'next') -- first, so that a full Redis takes what follows
+redis.call('HSET', KEYS[1], 'epoch', new, 'owner', ARGV[2], 'released', '0', 'link', '0')
 local base = redis.call('HMGET', KEYS[2], 'position', 'edges')
 local cut = ''
 if seen[2] == '1' then

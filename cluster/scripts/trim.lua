@@ -1,17 +1,18 @@
 -- Cuts a partition's log below what the checkpoints have. Fenced.
--- KEYS: own, log, base, meta, tries. ARGV: epoch, incarnation, the first id that
--- stays, position, edges, bytes that are cut off, tries that are over...
-if behind(redis.call('HGET', KEYS[4], 'last'), ARGV[4]) then
-  return redis.error_reply('BEHIND the log has lost its end')
-end
-redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[3])
-redis.call('HSET', KEYS[3], 'position', ARGV[4], 'edges', ARGV[5])
-if redis.call('XLEN', KEYS[2]) == 0 then
-  redis.call('HSET', KEYS[4], 'cut', redis.call('HGET', KEYS[4], 'put') or '0')
+-- KEYS: own, meta, log, base, tries. ARGV: those of the fence, the first id that
+-- stays, position, edges, bytes that are cut off or -1 if that is not known, tries that are over...
+redis.call('XTRIM', KEYS[3], 'MINID', '=', ARGV[6])
+redis.call('HSET', KEYS[4], 'position', ARGV[7], 'edges', ARGV[8])
+if ARGV[9] == '-1' or redis.call('XLEN', KEYS[3]) == 0 then
+  local left = 0
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '-', '+')) do
+    left = left + #entry[2][4]
+  end
+  redis.call('HSET', KEYS[2], 'cut', string.format('%.0f', tonumber(redis.call('HGET', KEYS[2], 'put') or '0') - left))
 else
-  redis.call('HINCRBY', KEYS[4], 'cut', ARGV[6])
+  redis.call('HINCRBY', KEYS[2], 'cut', ARGV[9])
 end
-for i = 7, #ARGV do
+for i = 10, #ARGV do
   redis.call('HDEL', KEYS[5], ARGV[i])
 end
 return 1

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 	"github.com/weftsync/weft/room"
 )
 
@@ -27,13 +28,29 @@ const (
 type health struct {
 	phase   atomic.Int32
 	trouble atomic.Pointer[func() []string]
+	notes   atomic.Pointer[func() []string]
 }
 
 func (h *health) set(p phase) { h.phase.Store(int32(p)) }
 
-// watch names the function that says, a line each, why a process that serves
-// should have no new clients.
+// wait says what a process that starts waits for.
+func (h *health) wait(why error) {
+	trouble := func() []string { return []string{oneLine(why)} }
+	h.trouble.Store(&trouble)
+}
+
+func oneLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return settings.Cut(line, maxErrorShown)
+}
+
+// watch names the function that says, a line each, why a process should have no
+// new clients.
 func (h *health) watch(trouble func() []string) { h.trouble.Store(&trouble) }
+
+// mention names the function that says, a line each, what somebody should see to although
+// clients may come.
+func (h *health) mention(notes func() []string) { h.notes.Store(&notes) }
 
 const (
 	// maxUnsavedListed is how many rooms /readyz names; a full disk fails all.
@@ -44,16 +61,17 @@ const (
 
 // troubles says why the process is not ready, a line each; none if it is.
 func (h *health) troubles() []string {
+	var lines []string
 	switch phase(h.phase.Load()) {
 	case starting:
-		return []string{"starting"}
+		lines = []string{"starting"}
 	case shuttingDown:
 		return []string{"shutting down"}
 	}
 	if trouble := h.trouble.Load(); trouble != nil {
-		return (*trouble)()
+		lines = append(lines, (*trouble)()...)
 	}
-	return nil
+	return lines
 }
 
 // unsavedLines names the rooms that could not be saved.
@@ -70,9 +88,7 @@ func unsavedLines(rooms []room.UnsavedRoom) []string {
 			lines = append(lines, fmt.Sprintf("and %d more", len(rooms)-i))
 			break
 		}
-		why, _, _ := strings.Cut(r.Err.Error(), "\n")
-		why = cut(why, maxErrorShown)
-		lines = append(lines, fmt.Sprintf("%q: %s, since %s, failed %d times", r.Room, why, r.Since.UTC().Format(time.RFC3339), r.Failures))
+		lines = append(lines, fmt.Sprintf("%q: %s, since %s, failed %d times", r.Room, oneLine(r.Err), r.Since.UTC().Format(time.RFC3339), r.Failures))
 	}
 	return lines
 }
@@ -83,12 +99,15 @@ func adminHandler(h *health, metrics *prometheus.Registry, withPprof bool) http.
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusOK, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if troubles := h.troubles(); len(troubles) > 0 {
-			plain(w, http.StatusServiceUnavailable, troubles...)
-			return
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		status, lines := http.StatusServiceUnavailable, h.troubles()
+		if len(lines) == 0 {
+			status, lines = http.StatusOK, []string{"ok"}
 		}
-		plain(w, http.StatusOK, "ok")
+		if notes := h.notes.Load(); notes != nil && r.URL.Query().Has("verbose") {
+			lines = append(lines, (*notes)()...)
+		}
+		plain(w, status, lines...)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics, MaxRequestsInFlight: 4}))
 	if withPprof {

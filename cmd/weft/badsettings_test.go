@@ -15,7 +15,7 @@ func TestBadSettings(t *testing.T) {
 	if err := os.WriteFile(file, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	withSecret := map[string]string{"WEFT_AUTH_JWT_SECRET": testSecret}
+	empty := writeFile(t, " \n\n")
 	cases := []struct {
 		name string
 		args []string // of serve, unless they begin with another command
@@ -24,7 +24,7 @@ func TestBadSettings(t *testing.T) {
 		want []string
 	}{
 		{name: "nothing", args: []string{}, want: []string{"weft --help"}},
-		{name: "unknown command", args: []string{"server"}, want: []string{`"server"`}},
+		{name: "unknown command", args: []string{"server"}, want: []string{`"server", did you mean serve?`}},
 		{name: "unknown topic", args: []string{"help", "me"}, want: []string{"me"}},
 
 		{name: "no authorization", args: []string{"serve"}, want: []string{"--auth-jwt-secret", "--auth-jwks-url", "--auth-public-key-file", "--auth-webhook-url", "--dev"}},
@@ -91,20 +91,33 @@ func TestBadSettings(t *testing.T) {
 		{name: "advertise port 0", args: []string{"serve", "--dev", "--gossip-advertise", "10.0.0.1:0"}, want: []string{"gossip-advertise: ", "port"}},
 		{name: "gossip key", args: []string{"serve", "--dev", "--gossip-key", testSecret}, want: []string{"gossip-key: the value is not base64"}},
 		{name: "short gossip key", args: []string{"serve", "--dev", "--gossip-key", "YWJj"}, want: []string{"gossip-key: the value does not stand for 16, 24 or 32 bytes"}},
+		{name: "secret and its file", args: []string{"serve", "--auth-jwt-secret-file", file}, env: withSecret, want: []string{"auth-jwt-secret: cannot be set together with auth-jwt-secret-file (from WEFT_AUTH_JWT_SECRET)"}},
+		{name: "no secret file", args: []string{"serve", "--auth-jwt-secret-file", dir + "/none"}, want: []string{"auth-jwt-secret-file: ", `none" cannot be read: no such file`, "(from --auth-jwt-secret-file)"}},
+		{name: "guessable secret in a file", args: []string{"serve", "--auth-jwt-secret-file", file}, want: []string{"auth-jwt-secret-file: ", "a secret, number 1 of 1, which has less than 16 bytes"}},
+		{name: "secret file without any", args: []string{"serve", "--auth-jwt-secret-file", empty}, want: []string{"auth-jwt-secret-file: ", "has no line that is not empty"}},
+		{name: "secret file without any, to sign", args: []string{"token", "--room", "r", "--auth-jwt-secret-file", empty}, want: []string{"auth-jwt-secret-file: ", "has no line that is not empty"}},
+		{name: "guessable secret in a file, to sign", args: []string{"token", "--room", "r", "--auth-jwt-secret-file", file}, want: []string{"auth-jwt-secret-file: ", "less than 16 bytes"}},
+		{name: "gossip key and its file", args: []string{"serve", "--dev", "--redis-url", "redis://h", "--gossip-key-file", file}, env: map[string]string{"WEFT_GOSSIP_KEY": "YWJj"}, want: []string{"gossip-key: cannot be set together with gossip-key-file"}},
+		{name: "gossip key file", args: []string{"serve", "--dev", "--gossip-key-file", file}, want: []string{"gossip-key-file: ", "is not base64"}},
+		{name: "redis url and its file", args: []string{"serve", "--dev", "--redis-url", "redis://h", "--redis-url-file", file}, want: []string{"redis-url: cannot be set together with redis-url-file"}},
+		{name: "redis url file", args: []string{"serve", "--dev", "--redis-url-file", file}, want: []string{"redis-url-file: ", "is not a URL such as redis:"}},
+		{name: "certificates without TLS", args: []string{"serve", "--dev", "--redis-url", "redis://h", "--redis-ca-file", file}, want: []string{"redis-ca-file: ", "rediss://"}},
+		{name: "no certificates", args: []string{"serve", "--dev", "--redis-url", "rediss://h", "--redis-ca-file", file}, want: []string{"redis-ca-file: ", "has no certificate in PEM"}},
+		{name: "no redis for the certificates", args: []string{"serve", "--dev", "--redis-ca-file", file}, want: []string{"redis-ca-file: means nothing without redis-url"}},
 		{name: "short lease", args: []string{"serve", "--dev", "--lease-ttl", "100ms"}, want: []string{`lease-ttl: "100ms" is not between 200ms and`}},
 		{name: "tiny log", args: []string{"serve", "--dev", "--max-log-bytes", "1KiB"}, want: []string{"max-log-bytes: ", "1MiB"}},
 
 		{name: "long value", args: []string{"serve", "--listen", strings.Repeat("é", 100_000)}, want: []string{"listen: "}},
 		{name: "value of two lines", args: []string{"serve", "--listen", "a\nb"}, want: []string{`listen: "a\nb"`}},
 
-		{name: "unknown flag", args: []string{"serve", "--save-intervall=" + testSecret}, want: []string{"--save-intervall", "weft serve --help"}},
+		{name: "unknown flag", args: []string{"serve", "--save-intervall=" + testSecret}, want: []string{"--save-intervall, did you mean --save-interval?", "weft serve --help"}},
 		{name: "unknown short flag", args: []string{"serve", "-p"}, want: []string{"-p"}},
 		{name: "flag without value", args: []string{"serve", "--listen"}, want: []string{"--listen needs a value"}},
 		{name: "argument", args: []string{"serve", "--dev", testSecret}, want: []string{"serve takes flags only"}},
 
 		{name: "no file", args: []string{"serve", "--config", dir + "/none.yaml"}, want: []string{"config: ", "none.yaml", "(from --config)"}},
 		{name: "file is a folder", args: []string{"serve"}, env: map[string]string{"WEFT_CONFIG": dir}, want: []string{"config: ", dir, "(from WEFT_CONFIG)"}},
-		{name: "unknown key", args: []string{"serve"}, yaml: "dev: true\nsave-intervall: 2s\n", want: []string{"weft.yaml", `line 2: unknown setting "save-intervall"`}},
+		{name: "unknown key", args: []string{"serve"}, yaml: "dev: true\nsave-intervall: 2s\n", want: []string{"weft.yaml", `line 2: unknown setting "save-intervall", did you mean save-interval?`}},
 		{name: "the file in the file", args: []string{"serve"}, yaml: "config: other.yaml\n", want: []string{`unknown setting "config"`}},
 		{name: "flag of another command", args: []string{"token"}, yaml: "room: r\n", want: []string{`unknown setting "room"`}},
 		{name: "twice", args: []string{"serve"}, yaml: "dev: true\ndev: false\n", want: []string{"line 2: dev is there twice"}},
@@ -124,6 +137,11 @@ func TestBadSettings(t *testing.T) {
 		{name: "token with words for metadata", args: []string{"token", "--room", "r", "--metadata", "{a}"}, env: withSecret, want: []string{`metadata: "{a}" is not JSON`}},
 		{name: "token with a claim that is taken", args: []string{"token", "--room", "r", "--auth-room-claim", "exp"}, env: withSecret, want: []string{"exp"}},
 
+		{name: "canary without a URL", args: []string{"canary"}, env: withSecret, want: []string{"there is no URL", "weft canary --help"}},
+		{name: "canary of no URL", args: []string{"canary", "ws://h", "h:8080/?token=" + testSecret}, env: withSecret, want: []string{"URL 2 is none"}},
+		{name: "canary elsewhere", args: []string{"canary", "ftp://h"}, env: withSecret, want: []string{"URL 1 begins with none of ws://"}},
+		{name: "canary without a token", args: []string{"canary", "ws://h"}, want: []string{"token: ", "auth-jwt-secret-file"}},
+		{name: "canary with a claim that is taken", args: []string{"canary", "ws://h", "--auth-room-claim", "exp"}, env: withSecret, want: []string{"auth-room-claim: ", "JWT standard"}},
 		{name: "load elsewhere", args: []string{"load", "--url", "ws://192.0.2.1"}, want: []string{"192.0.2.1", "loopback"}},
 		{name: "load of no URL", args: []string{"load", "--url", "http://127.0.0.1/?token=" + testSecret}, want: []string{"url"}},
 		{name: "unknown workload", args: []string{"load", "--workload", "sleep"}, want: []string{"workload: ", "idle"}},

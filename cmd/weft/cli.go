@@ -7,7 +7,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/urfave/cli/v3"
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 )
 
 // Exit statuses. 128 and a signal's number is one more: see untilSignal.
@@ -17,122 +17,119 @@ const (
 	exitSetting = 2 // something is set wrong; trying again fails alike
 )
 
-// errReported says that the user knows already.
-var errReported = errors.New("reported")
+// errReported says that the user knows already, and errWrongReported that it was
+// about what is set.
+var (
+	errReported      = errors.New("reported")
+	errWrongReported = fmt.Errorf("%w: %w", errReported, settings.ErrWrong)
+)
 
 // program is one run of weft.
 type program struct {
-	env            environment
+	env            map[string]string
 	stdout, stderr io.Writer
-	settings       []*setting // of the command that runs
+}
+
+// command is something that weft does.
+type command struct {
+	name, usage string
+	args        string         // what it takes beside flags, for the help
+	table       settings.Table // what can be set of it
+	inFile      settings.Table // what a file of settings may hold; none: it reads no file
+	run         func(context.Context, settings.Sources) error
 }
 
 // run is the program: it returns the exit status. args begins with the
 // program's name, environ is like [os.Environ]. It returns soon after ctx
 // ends; `serve` then has closed its sockets and saved its rooms.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &program{env: newEnvironment(environ), stdout: stdout, stderr: stderr}
-	return p.run(ctx, args, p.serve(), p.token(), p.load(), p.version())
-}
-
-func (p *program) run(ctx context.Context, args []string, commands ...*cli.Command) int {
-	root := &cli.Command{
-		Name:   "weft",
-		Usage:  "a server for multiplayer canvases",
-		Writer: p.stdout, ErrWriter: p.stderr,
-		Commands:       commands,
-		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run's caller exits
-		OnUsageError:   p.usageError,
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			if cmd.Args().Present() {
-				return settingError{fmt.Errorf("there is no command %q: see weft --help", cut(cmd.Args().First(), maxShown))}
-			}
-			return settingError{errors.New("nothing to do: see weft --help")}
-		},
+	p := &program{env: settings.Environment(environ), stdout: stdout, stderr: stderr}
+	err := p.dispatch(ctx, args[1:], []command{p.serve(), p.configCheck(), p.configPrint(), p.configReference(), p.token(), p.canary(), p.load(), p.version()})
+	if err != nil && !errors.Is(err, errReported) {
+		fmt.Fprintf(p.stderr, "weft: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	err := root.Run(ctx, args)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errReported):
-		return exitFailed
-	}
-	err = p.plainError(err)
-	if errors.As(err, new(cli.ExitCoder)) { // `weft help` for what there is not
-		err = settingError{err}
-	}
-	fmt.Fprintf(p.stderr, "weft: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
-	if errors.Is(err, errSetting) {
+	case errors.Is(err, settings.ErrWrong):
 		return exitSetting
 	}
 	return exitFailed
 }
 
-// command makes a command of its settings, which may be in the environment and
-// in file, and of what it does once they are read.
-func (p *program) command(name, usage string, file *configFile, settings []*setting, action func(context.Context) error) *cli.Command {
-	if file != nil {
-		settings = append([]*setting{file.setting()}, settings...)
+func (p *program) dispatch(ctx context.Context, args []string, commands []command) error {
+	if len(args) == 0 {
+		return settings.Misused("nothing to do: see weft --help")
 	}
-	cmd := &cli.Command{
-		Name: name, Usage: usage,
-		HideHelpCommand: true, CustomHelpTemplate: helpTemplate,
-		OnUsageError: p.usageError,
-		ArgValidator: func(_ context.Context, cmd *cli.Command) error {
-			if cmd.Args().Present() { // not quoted: it may be half of a secret
-				return settingError{fmt.Errorf("%s takes flags only, and an argument is none; a switch is turned off like this: --flag=false", name)}
-			}
-			return nil
-		},
-		Action: func(ctx context.Context, _ *cli.Command) error { return action(ctx) },
-	}
-	// The library asks sources in the order of the flags: the file must be
-	// read before the settings that may be in it.
-	for _, s := range settings {
-		var sources []cli.ValueSource
-		if !s.flagOnly {
-			sources = append(sources, envSource{p.env, s})
-			if file != nil && s.name != "config" {
-				sources = append(sources, fileSource{file, s})
-			}
+	help := false
+	switch args[0] {
+	case "help", "--help", "-h":
+		if help, args = true, args[1:]; len(args) == 0 {
+			return p.help(commands)
 		}
-		cmd.Flags = append(cmd.Flags, s.flag(sources...))
-		cmd.Description += s.help()
 	}
-	p.settings = append(p.settings, settings...)
-	return cmd
-}
-
-// helpTemplate shows the settings as they describe themselves, in their own
-// order; the library would sort them.
-const helpTemplate = "{{.FullName}} - {{.Usage}}\n\n{{.Description}}"
-
-// usageError keeps the library from printing the help when a flag is wrong.
-func (p *program) usageError(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-	err = p.plainError(err)
-	if errors.Is(err, errSetting) {
+	var names []string
+	for _, c := range commands {
+		words := strings.Fields(c.name)
+		if len(args) < len(words) || strings.Join(args[:len(words)], " ") != c.name {
+			names = append(names, c.name)
+			continue
+		}
+		if help {
+			return c.help(p.stdout)
+		}
+		err := c.run(ctx, settings.Sources{Command: "weft " + c.name, Args: args[len(words):], Env: p.env, InFile: c.inFile})
+		if errors.Is(err, settings.ErrHelp) {
+			return c.help(p.stdout)
+		}
 		return err
 	}
-	text := err.Error()
-	if flag, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
-		text = fmt.Sprintf("there is no flag --%s: see %s --help", cut(flag, maxShown), cmd.FullName())
-	} else if flag, ok := strings.CutPrefix(text, "flag needs an argument: "); ok {
-		text = fmt.Sprintf("%s needs a value", cut(flag, maxShown))
+	called := args[0]
+	if called == "config" { // the only one of two words
+		if len(args) == 1 && help || len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
+			return p.help(commands)
+		}
+		called = strings.Join(args[:min(2, len(args))], " ")
 	}
-	return settingError{errors.New(text)}
+	called = settings.Cut(called, 100)
+	return settings.Misused("there is no command %q%s: see weft --help", called, settings.Suggest("", called, names))
 }
 
-// plainError prefers what a setting says about its value to what the library
-// makes of it.
-func (p *program) plainError(err error) error {
-	for _, s := range p.settings {
-		if s.err != nil {
-			return s.err
-		}
+func (p *program) help(commands []command) error {
+	fmt.Fprint(p.stdout, "weft - a server for multiplayer canvases\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(p.stdout, "  weft %-18s%s\n", c.name, c.usage)
 	}
+	_, err := fmt.Fprint(p.stdout, "\nweft COMMAND --help lists its flags and settings.\n")
 	return err
 }
 
-// known lists every setting of the server: a file or an environment that is
-// written for it is good for the other commands too.
-func known() []*setting { return new(options).settings() }
+func (c command) help(w io.Writer) error {
+	head := "weft " + c.name
+	if c.args != "" {
+		head += " " + c.args
+	}
+	_, err := fmt.Fprintf(w, "%s - %s\n\n%s", head, c.usage, c.table.Help(c.inFile != nil))
+	return err
+}
+
+// flagsOnly reads the settings of a command that takes no arguments.
+func flagsOnly(t settings.Table, from settings.Sources) error {
+	rest, problems := t.Read(from)
+	if len(rest) > 0 {
+		problems = append(problems, settings.NoArguments(from.Command))
+	}
+	return first(problems)
+}
+
+// first is the one problem that is told where there may be several.
+func first(problems []error) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return problems[0]
+}
+
+// inServerFile is what may be in a file of settings: one that is written for the
+// server is good for the other commands too.
+func inServerFile() settings.Table { return new(settings.Server).Table() }

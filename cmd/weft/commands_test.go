@@ -119,7 +119,10 @@ func TestVersion(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
 		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"},
 	}}
-	if got, want := versionLine(info), "weft v1.2.3, commit abc of 2026-01-02T03:04:05Z, changed, go1."; !strings.HasPrefix(got, want) {
+	if got, want := whatWasBuilt("", "", info).String(), "weft v1.2.3, commit abc of 2026-01-02T03:04:05Z, changed, go1."; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q…", got, want)
+	}
+	if got, want := whatWasBuilt("v1.2.4-1-gdef", "def", info).String(), "weft v1.2.4-1-gdef, commit def, go1."; !strings.HasPrefix(got, want) {
 		t.Errorf("got %q, want %q…", got, want)
 	}
 }

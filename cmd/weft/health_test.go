@@ -61,6 +61,31 @@ func TestReadyz(t *testing.T) {
 	}
 }
 
+// What somebody should see to does not take a node out of a load balancer.
+func TestReadyzVerbose(t *testing.T) {
+	var h health
+	var troubles, notes []string
+	h.watch(func() []string { return troubles })
+	h.mention(func() []string { return notes })
+	h.set(serving)
+	handler := adminHandler(&h, prometheus.NewRegistry(), false)
+	check := func(path string, status int, want string) {
+		t.Helper()
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+		if answer.Code != status || answer.Body.String() != want {
+			t.Errorf("%s: %d %q, want %d %q", path, answer.Code, answer.Body, status, want)
+		}
+	}
+	check("/readyz?verbose", 200, "ok\n")
+	notes = []string{"Redis is full: do this"}
+	check("/readyz", 200, "ok\n")
+	check("/readyz?verbose", 200, "ok\nRedis is full: do this\n")
+	troubles = []string{"no lease"}
+	check("/readyz", 503, "no lease\n")
+	check("/readyz?verbose=1", 503, "no lease\nRedis is full: do this\n")
+}
+
 func TestHTTPErrorLogHoldsNoQuery(t *testing.T) {
 	log := newLogLines()
 	httpErrorLog(newLogger(log, "info", "text")).Printf("http: panic serving 192.0.2.1: GET /?token=%s failed\ngoroutine 1", testSecret)

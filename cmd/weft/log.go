@@ -7,17 +7,39 @@ import (
 	"log"
 	"log/slog"
 	"strings"
+
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 )
 
 // newLogger makes the logger that everything in the process writes to.
 func newLogger(w io.Writer, level, format string) *slog.Logger {
 	var l slog.Level
 	_ = l.UnmarshalText([]byte(level)) // one of the levels: the setting has been checked
-	options := &slog.HandlerOptions{Level: l}
+	options := &slog.HandlerOptions{Level: l, ReplaceAttr: shorten}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// maxLogged is how much of one text is logged, in bytes. A room's id, which anybody
+// may choose who is let in, can have 50 KB, and an error may quote it.
+const maxLogged = 1000
+
+// shorten cuts what is too long, but for a stack, which is ours.
+func shorten(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == stackKey {
+		return a
+	}
+	switch v := a.Value; v.Kind() {
+	case slog.KindString:
+		a.Value = slog.StringValue(settings.Cut(v.String(), maxLogged))
+	case slog.KindAny:
+		if err, ok := v.Any().(error); ok {
+			a.Value = slog.StringValue(settings.Cut(err.Error(), maxLogged))
+		}
+	}
+	return a
 }
 
 // httpErrorLog is for the complaints of net/http, which come as free text.

@@ -6,14 +6,15 @@
 // it: arguments and environment go in, an exit status comes out.
 //
 //   - cli.go: the commands, and the one line that says what is wrong
-//   - setting.go, source.go: what a setting is, and where its value comes from
-//   - options.go: the settings of `weft serve`
+//   - internal/settings: what can be set, and where its value comes from
+//   - config.go: check, print and describe the settings
 //   - serve.go, shutdown.go: the server from its start to its end
-//   - rooms.go: where rooms live: store.go on one node; cluster.go, node.go on many
+//   - rooms.go: where rooms live: store.go on one node, node.go on many
 //   - auth.go, log.go: its other parts, as the settings choose them
 //   - public.go, admin.go: what the two listeners answer
 //   - memory.go: how much garbage may pile up
-//   - token.go, load.go, version.go: the other commands
+//   - rotate.go: secrets that change while it runs
+//   - token.go, canary.go, load.go, version.go: the other commands
 package main
 
 import (
@@ -27,6 +28,7 @@ import (
 func main() {
 	tuneGC()
 	ctx, release := untilSignal(os.Exit)
-	defer release()
-	os.Exit(run(ctx, os.Args, os.Environ(), os.Stdout, os.Stderr))
+	status := run(ctx, os.Args, os.Environ(), os.Stdout, os.Stderr)
+	release()
+	os.Exit(status)
 }

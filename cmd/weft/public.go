@@ -22,6 +22,8 @@ func publicHandler(sockets, page http.Handler, log *slog.Logger) http.Handler {
 	})
 }
 
+const stackKey = "stack"
+
 // reportPanic logs where a request's handler panicked and lets net/http end
 // that connection. The panic's own words stay out: they may quote the request.
 func reportPanic(log *slog.Logger) {
@@ -30,7 +32,7 @@ func reportPanic(log *slog.Logger) {
 		return
 	}
 	if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-		log.Error("a request broke its handler; its connection is closed", "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		log.Error("a request broke its handler; its connection is closed", "panic", fmt.Sprintf("%T", p), stackKey, string(debug.Stack()))
 	}
 	panic(http.ErrAbortHandler)
 }

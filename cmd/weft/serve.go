@@ -11,51 +11,55 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/urfave/cli/v3"
 
+	"github.com/weftsync/weft/authz"
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 	"github.com/weftsync/weft/cmd/weft/playground"
 	"github.com/weftsync/weft/wsconn"
 )
 
-func (p *program) serve() *cli.Command {
-	o := &options{}
-	settings := o.settings()
-	file := &configFile{known: settings}
-	return p.command("serve", "serve rooms to browsers", file, settings, func(ctx context.Context) error {
-		if err := o.check(); err != nil {
+func (p *program) serve() command {
+	o := new(settings.Server)
+	table := o.Table()
+	return command{name: "serve", usage: "serve rooms to browsers", table: table, inFile: table, run: func(ctx context.Context, from settings.Sources) error {
+		if err := first(o.Read(table, from)); err != nil {
 			return err
 		}
-		log := newLogger(p.stderr, o.logLevel, o.logFormat)
-		for _, name := range p.env.unknown(append(settings, file.setting())) {
-			log.Warn("an environment variable begins like a setting and is none", "name", name)
+		log := newLogger(p.stderr, o.LogLevel, o.LogFormat)
+		for _, v := range table.UnknownVariables(p.env) {
+			log.Warn("an environment variable begins like a setting and is none"+v.Hint, "name", v.Name)
 		}
 		err := serve(ctx, o, log)
-		if err == nil || errors.Is(err, errSetting) {
+		if err == nil {
+			return nil
+		}
+		if err = table.Translate(err); errors.Is(err, settings.ErrWrong) {
 			return err
 		}
 		log.Error("weft ends", "error", err)
 		return errReported
-	})
+	}}
 }
 
 // serve runs a server until ctx ends. It returns nil if it then has closed
 // every socket and saved every room, or handed it to another node.
-func serve(ctx context.Context, o *options, log *slog.Logger) error {
+func serve(ctx context.Context, o *settings.Server, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector(), buildMetric())
 	var h health
-	admin, err := listen(o.adminListen, adminHandler(&h, metrics, o.pprof), o.handshakeTimeout, log)
+	admin, err := listen(o.AdminListen, adminHandler(&h, metrics, o.Pprof), o.Sockets.HandshakeTimeout, log)
 	if err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
 	defer admin.close()
 
-	auth, err := o.auth.authorizer(ctx, log)
+	files := &rotation{log: log}
+	auth, closeAuth, err := authorizer(ctx, o, &h, files, log)
 	if err != nil {
 		return err
 	}
-	defer auth.Close()
-	rooms, err := openRooms(ctx, o, &h, metrics, log)
+	defer closeAuth()
+	rooms, err := openRooms(ctx, o, &h, files, metrics, log)
 	if err != nil {
 		if ctx.Err() != nil {
 			log.Info("weft has ended before it was ready", "error", err)
@@ -63,8 +67,8 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 		}
 		return err
 	}
-	if o.dev {
-		warnDev(o.listen, log)
+	if o.Dev {
+		warnDev(o.Listen, log)
 	}
 	sockets, err := newSockets(o, rooms, auth, metrics, log)
 	if err != nil {
@@ -72,17 +76,19 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 
 	var page http.Handler
-	if o.dev {
+	if o.Dev {
 		page = playground.Handler()
 	}
-	public, err := listen(o.listen, publicHandler(sockets, page, log), o.handshakeTimeout, log)
+	public, err := listen(o.Listen, publicHandler(sockets, page, log), o.Sockets.HandshakeTimeout, log)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen: %w", err), rooms.end(sockets))
+		return errors.Join(fmt.Errorf("listen: %w", err), end(o, &h, &listener{}, sockets, rooms))
 	}
 	defer public.close()
 
+	stop := files.start(rotateEvery)
+	defer stop()
 	h.set(serving)
-	log.Info("ready", "listen", public.address(), "admin", admin.address(), "store", o.keeper())
+	log.Info("ready", "listen", public.address(), "admin", admin.address(), "store", keeper(o))
 	select {
 	case <-ctx.Done():
 		log.Info("shutting down: sockets are closed and rooms kept; a second signal ends weft at once")
@@ -91,35 +97,16 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	case <-admin.ended:
 		err = admin.err
 	}
-	h.set(shuttingDown)
-	public.refuse()
-	if err = errors.Join(err, rooms.end(sockets)); err == nil {
-		log.Info("weft has ended in order", "store", o.keeper())
+	if err = errors.Join(err, end(o, &h, public, sockets, rooms)); err == nil {
+		log.Info("weft has shut down cleanly", "store", keeper(o))
 	}
 	return err
 }
 
-func newSockets(o *options, rooms wsconn.Rooms, auth closingAuthorizer, metrics *prometheus.Registry, log *slog.Logger) (*wsconn.Server, error) {
-	gather := o.gather
-	if gather == 0 {
-		gather = -1 // there, 0 is the default
-	}
-	return wsconn.NewServer(wsconn.Config{
-		Rooms:            rooms,
-		Authorizer:       auth,
-		MaxMessageBytes:  o.maxMessageBytes,
-		MaxQueueBytes:    o.maxQueueBytes,
-		MaxConnections:   o.maxConnections,
-		GatherDelay:      gather,
-		PingInterval:     o.pingInterval,
-		PongTimeout:      o.pongTimeout,
-		HandshakeTimeout: o.handshakeTimeout,
-		WriteTimeout:     o.writeTimeout,
-		TokenGrace:       o.tokenGrace,
-		AllowedOrigins:   o.allowedOrigins,
-		Logger:           log,
-		Registerer:       metrics,
-	})
+func newSockets(o *settings.Server, rooms wsconn.Rooms, auth authz.Authorizer, metrics *prometheus.Registry, log *slog.Logger) (*wsconn.Server, error) {
+	c := o.Sockets
+	c.Rooms, c.Authorizer, c.Logger, c.Registerer = rooms, auth, log, metrics
+	return wsconn.NewServer(c)
 }
 
 func warnDev(address string, log *slog.Logger) {
@@ -131,10 +118,20 @@ func warnDev(address string, log *slog.Logger) {
 	log.Warn(text+", and so may everyone who can reach this address: set --listen 127.0.0.1:8080 to keep it to this machine", "listen", address)
 }
 
+// isLoopback reports whether only this machine can reach an address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // listener is an HTTP server at one address. The zero listener is at none.
 type listener struct {
 	server *http.Server
-	addr   net.Addr
+	socket net.Listener
 	ended  chan struct{} // closed when it accepts no more
 	err    error         // why, once ended is closed, if nobody wanted it
 }
@@ -158,8 +155,8 @@ func listen(address string, handler http.Handler, headerTimeout time.Duration, l
 		return nil, err
 	}
 	s := &listener{
-		addr:  l.Addr(),
-		ended: make(chan struct{}),
+		socket: l,
+		ended:  make(chan struct{}),
 		server: &http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: headerTimeout,
@@ -172,8 +169,8 @@ func listen(address string, handler http.Handler, headerTimeout time.Duration, l
 	}
 	go func() {
 		defer close(s.ended)
-		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.err = fmt.Errorf("listening at %s has ended: %w", s.addr, err)
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.err = fmt.Errorf("listening at %s has ended: %w", s.address(), err)
 		}
 	}()
 	return s, nil
@@ -181,20 +178,20 @@ func listen(address string, handler http.Handler, headerTimeout time.Duration, l
 
 // address is where it listens, with the real port.
 func (l *listener) address() string {
-	if l.addr == nil {
+	if l.socket == nil {
 		return ""
 	}
-	return l.addr.String()
+	return l.socket.Addr().String()
 }
 
-// refuse takes no more connections. Requests that are being answered go on.
+// refuse takes no more connections. Those that are there go on, and what comes on
+// them is answered: http.Server.Shutdown would drop, without a word, a request that
+// was on its way.
 func (l *listener) refuse() {
 	if l.server == nil {
 		return
 	}
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = l.server.Shutdown(done) // it closes the listener, and then waits for nothing
+	_ = l.socket.Close()
 	<-l.ended
 }
 

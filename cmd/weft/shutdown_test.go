@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gobwas/ws"
 
 	"github.com/weftsync/weft/authz"
 	"github.com/weftsync/weft/room"
@@ -44,9 +50,9 @@ type fakeSocket struct{ closed []protocol.Close }
 func (*fakeSocket) Send(protocol.Frame)      {}
 func (s *fakeSocket) Close(c protocol.Close) { s.closed = append(s.closed, c) }
 
-// end opens room r on storage, edits it if edit, and shuts down within a
+// endOn opens room r on storage, edits it if edit, and shuts down within a
 // minute.
-func end(t *testing.T, storage *fakeStorage, edit bool) (socket *fakeSocket, log string, err error) {
+func endOn(t *testing.T, storage *fakeStorage, edit bool) (socket *fakeSocket, log string, err error) {
 	t.Helper()
 	lines := newLogLines()
 	logger := newLogger(lines, "info", "text")
@@ -65,7 +71,7 @@ func end(t *testing.T, storage *fakeStorage, edit bool) (socket *fakeSocket, log
 		}
 		session.Receive([]byte(`{"type":"patch","messageId":"m","documentPatches":[{"k/A":{"_exists":true}}]}`))
 	}
-	err = shutDown(time.Minute, rooms, sockets, openStorage{storage, storage}, logger)
+	err = saveAll(time.Minute, rooms, sockets, openStorage{storage, storage}, logger)
 	return socket, lines.String(), err
 }
 
@@ -73,7 +79,7 @@ func TestShutDownSaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		saves := 0
 		storage := &fakeStorage{save: func(context.Context) error { saves++; return nil }}
-		socket, log, err := end(t, storage, true)
+		socket, log, err := endOn(t, storage, true)
 		if err != nil || saves != 1 || !storage.ended || log != "" {
 			t.Errorf("saves %d, storage closed: %v, error %v, log %s", saves, storage.ended, err, log)
 		}
@@ -86,7 +92,7 @@ func TestShutDownSaves(t *testing.T) {
 func TestShutDownSaysWhatIsNotSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := &fakeStorage{save: func(context.Context) error { return errors.New("disk full") }}
-		_, log, err := end(t, storage, true)
+		_, log, err := endOn(t, storage, true)
 		if err == nil || !storage.ended || !strings.Contains(log, "disk full") || !strings.Contains(log, `\"r\"`) || strings.Count(log, "\n") != 1 {
 			t.Errorf("storage closed: %v, error %v, log %s", storage.ended, err, log)
 		}
@@ -97,7 +103,7 @@ func TestShutDownGivesUpASaveInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		storage := &fakeStorage{save: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
 		began := time.Now()
-		_, log, err := end(t, storage, true)
+		_, log, err := endOn(t, storage, true)
 		if took := time.Since(began); err == nil || took != time.Minute || !strings.Contains(log, "deadline exceeded") {
 			t.Errorf("after %v: error %v, log %s", took, err, log)
 		}
@@ -109,10 +115,126 @@ func TestShutDownDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		storage := &fakeStorage{load: func(context.Context) error { <-release; return errors.New("late") }}
-		_, _, err := end(t, storage, false)
+		_, _, err := endOn(t, storage, false)
 		if err == nil || storage.ended {
 			t.Errorf("storage closed: %v, error %v", storage.ended, err)
 		}
 		close(release) // the bubble waits for the load to end
 	})
+}
+
+// From the moment at which the first socket closes, nobody is sent here any more;
+// the admin address answers to the end, for which an idle HTTP connection is no
+// reason to wait.
+func TestEndInOrder(t *testing.T) {
+	s := start(t, withSecret, "--store", "memory", "--drain-rate", "20")
+	idle, err := net.Dial("tcp", s.listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	if _, err := io.WriteString(idle, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(idle), nil)
+	if err != nil || answer.StatusCode != http.StatusUpgradeRequired {
+		t.Fatal(answer, err)
+	}
+	var conns []net.Conn
+	for range 5 {
+		conns = append(conns, s.dial(t, "r", mint(t, "r")))
+	}
+	remaining := func() string {
+		_, metrics, _ := get(t, s.admin, "/metrics")
+		_, after, _ := strings.Cut(metrics, "\nweft_drain_sockets_remaining ")
+		value, _, _ := strings.Cut(after, "\n")
+		return value
+	}
+	if got := remaining(); got != "0" {
+		t.Errorf("%s sockets remain of a drain that has not begun", got)
+	}
+	s.stop()
+	for _, conn := range conns {
+		frame, err := ws.ReadFrame(conn)
+		for ; err == nil && frame.Header.OpCode != ws.OpClose; frame, err = ws.ReadFrame(conn) {
+		}
+		if code, _ := ws.ParseCloseFrameData(frame.Payload); err != nil || code != 1012 {
+			t.Errorf("closed with %d, %v", code, err)
+		}
+		// The server waits for the answer.
+		if status, body, _ := get(t, s.admin, "/readyz"); status != http.StatusServiceUnavailable || body != "shutting down\n" {
+			t.Errorf("/readyz: %d %q", status, body)
+		}
+		if status, _, _ := get(t, s.admin, "/livez"); status != http.StatusOK {
+			t.Errorf("/livez: %d", status)
+		}
+		if got := remaining(); got == "0" || got == "" {
+			t.Errorf("%s sockets remain", got)
+		}
+		if c, err := net.Dial("tcp", s.listen); err == nil {
+			c.Close()
+			t.Error("the client port is still open")
+		}
+		conn.Close()
+	}
+	if code := s.wait(t); code != exitOK {
+		t.Errorf("status %d:\n%s", code, s.log)
+	}
+}
+
+// What there is no time for closes at once.
+func TestEndOutOfTime(t *testing.T) {
+	s := start(t, withSecret, "--store", "memory", "--drain-rate", "1", "--drain-timeout", "1ms")
+	var conns []net.Conn
+	for range 5 {
+		conns = append(conns, s.dial(t, "r", mint(t, "r")))
+	}
+	s.stop()
+	for _, conn := range conns {
+		if code, _ := awaitClose(t, conn); code != 1012 {
+			t.Errorf("closed with %d", code)
+		}
+	}
+	if code := s.wait(t); code != exitOK {
+		t.Errorf("status %d:\n%s", code, s.log)
+	}
+}
+
+// A request that was on its way when the port closed is answered: a load balancer
+// makes a 502 of a connection that ends without a word.
+func TestRefusedListenerAnswersWhoIsThere(t *testing.T) {
+	l, err := listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}), time.Minute, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	conn, err := net.Dial("tcp", l.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for _, refused := range []bool{false, true} { // the first answer shows that the connection was accepted
+		if refused {
+			l.refuse()
+		}
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: weft\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("refused %v: %v", refused, err)
+		}
+		if r.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("refused %v: %s", refused, r.Status)
+		}
+	}
+	if _, err := net.Dial("tcp", l.address()); err == nil {
+		t.Error("a refused listener is still open")
+	}
+	if l.err != nil {
+		t.Error(l.err)
+	}
 }

@@ -3,10 +3,14 @@
 package main
 
 import (
+	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 )
 
 func TestSignals(t *testing.T) {
@@ -46,5 +50,29 @@ func TestReleaseWithoutSignal(t *testing.T) {
 	release()
 	if ctx.Err() == nil {
 		t.Error("the context goes on")
+	}
+}
+
+// A server that was given a pipe, as by --auth-jwt-secret-file <(command), must not
+// wait for another writer of it, since it then could not end.
+func TestPipeIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := &rotation{log: slog.New(slog.DiscardHandler)}
+	files.add(&settings.File{Setting: &settings.Setting{Name: "x"}, Path: path}, func([]byte) error {
+		t.Error("the pipe was read")
+		return nil
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		files.files[0].look(files.log)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("waits for a writer of the pipe")
 	}
 }

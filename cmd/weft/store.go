@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/store"
 )
@@ -16,16 +17,16 @@ type openStorage struct {
 
 // openStore opens the storage that is set. The error is about a setting,
 // unless another process has the folder: that one may end.
-func openStore(o *options) (openStorage, error) {
-	if o.store == storeMemory {
+func openStore(o *settings.Server) (openStorage, error) {
+	if o.Store == settings.StoreMemory {
 		return openStorage{Storage: &store.Memory{}}, nil
 	}
-	files, err := store.NewFile(o.dataDir)
+	files, err := store.NewFile(o.DataDir)
 	switch {
 	case errors.Is(err, store.ErrInUse):
 		return openStorage{}, err
 	case err != nil:
-		return openStorage{}, badSetting("data-dir", "%w", err)
+		return openStorage{}, settings.Wrong("data-dir", "%w", err)
 	}
 	return openStorage{files, files}, nil
 }

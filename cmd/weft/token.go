@@ -3,66 +3,49 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/urfave/cli/v3"
-
 	"github.com/weftsync/weft/authz"
+	"github.com/weftsync/weft/cmd/weft/internal/settings"
 )
 
-func (p *program) token() *cli.Command {
+func (p *program) token() command {
 	var (
-		auth     authOptions
+		auth     settings.Auth
 		roomID   string
-		metadata string
+		metadata json.RawMessage
 		write    bool
 		ttl      time.Duration
 	)
-	own := []*setting{
-		textSetting("room", &roomID, "", "ID", "room that the token is for"),
-		switchSetting("write", &write, "let the bearer change the room"),
-		durationSetting("ttl", &ttl, time.Hour, time.Second, "how long the token is good for"),
-		jsonSetting("metadata", &metadata, "what the server's callbacks get to know about the session"),
-	}
-	for _, s := range own {
-		s.flagOnly = true
-	}
-	settings := append(own, auth.secretSetting("the server's secret, which signs the token (HS256)"))
-	settings = append(settings, auth.claimSettings()...)
-	return p.command("token", "print a token for a room, signed with the server's secret", &configFile{known: known()}, settings, func(context.Context) error {
+	table := settings.Table{{Settings: []*settings.Setting{
+		{Name: "room", FlagOnly: true, Kind: settings.Text(&roomID, "ID"), Usage: "room that the token is for"},
+		{Name: "write", FlagOnly: true, Kind: settings.Switch(&write), Default: "false", Usage: "let the bearer change the room"},
+		{Name: "ttl", FlagOnly: true, Kind: settings.Duration(&ttl, time.Second), Default: "1h", Usage: "how long the token is good for"},
+		{Name: "metadata", FlagOnly: true, Kind: settings.JSON(&metadata), Usage: "metadata of the session, for the server's callbacks"},
+	}}, auth.MintGroup("the server's secret, which signs the token (HS256)")}
+	return command{name: "token", usage: "print a token for a room, signed with the server's secret", table: table, inFile: inServerFile(), run: func(_ context.Context, from settings.Sources) error {
+		if err := flagsOnly(table, from); err != nil {
+			return err
+		}
 		if roomID == "" {
-			return badSetting("room", "say which room the token is for: --room ID")
+			return settings.Wrong("room", "say which room the token is for: --room ID")
 		}
-		if auth.jwtSecret == "" {
-			return badSetting("auth-jwt-secret", "is not set: the server's secret signs the token (WEFT_AUTH_JWT_SECRET, --auth-jwt-secret, or the file)")
+		secret, err := auth.MintSecret(table)
+		if err != nil {
+			return err
 		}
-		token, err := authz.Mint([]byte(auth.jwtSecret), authz.MintConfig{
-			Room: roomID, Write: write, TTL: ttl, Metadata: json.RawMessage(orNil(metadata)),
-			Issuer: auth.issuer, Audience: auth.audience, Claims: auth.claims,
+		if len(secret) == 0 {
+			return settings.Wrong("auth-jwt-secret", "is not set: the server's secret signs the token (WEFT_AUTH_JWT_SECRET, --auth-jwt-secret, --auth-jwt-secret-file, or the file)")
+		}
+		token, err := authz.Mint(secret, authz.MintConfig{
+			Room: roomID, Write: write, TTL: ttl, Metadata: metadata,
+			Issuer: auth.JWT.Issuer, Audience: auth.JWT.Audience, Claims: auth.JWT.Claims,
 		})
 		if err != nil {
-			return settingError{err}
+			return table.Translate(err)
 		}
 		_, err = fmt.Fprintln(p.stdout, token)
 		return err
-	})
-}
-
-func jsonSetting(name string, p *string, usage string) *setting {
-	return &setting{name: name, metavar: "JSON", usage: usage, set: func(text string) error {
-		if !json.Valid([]byte(text)) {
-			return errors.New("is not JSON")
-		}
-		*p = text
-		return nil
 	}}
-}
-
-func orNil(s string) []byte {
-	if s == "" {
-		return nil
-	}
-	return []byte(s)
 }

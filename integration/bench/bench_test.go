@@ -29,7 +29,7 @@ func result(server string, round int, cpu, p99 float64) Result {
 }
 
 func TestTable(t *testing.T) {
-	r := Results{Rounds: 3, Seconds: 10}
+	r := Results{Other: "published", Rounds: 3, Seconds: 10}
 	for i, cpu := range []float64{8, 9, 8.7} {
 		r.Runs = append(r.Runs, result("published", i+1, cpu, 120), result("weft", i+1, cpu/5, 12))
 	}
@@ -67,11 +67,15 @@ func TestRawResultsKeepTheWholeReport(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o, err := parse([]string{"--only", "idle,large", "--rounds", "2", "--duration", "3s", "--skip-published"})
+	o, err := parse([]string{"--against", "bin/old"})
+	if err != nil || o.against != "bin/old" || o.other() == "published" {
+		t.Errorf("options = %+v, %v", o, err)
+	}
+	o, err = parse([]string{"--only", "idle,large", "--rounds", "2", "--duration", "3s", "--skip-published"})
 	if err != nil || o.rounds != 2 || o.duration != 3*time.Second || !o.skipPub || o.only != "idle,large" {
 		t.Errorf("options = %+v, %v", o, err)
 	}
-	for _, bad := range [][]string{{"--only", "dance"}, {"--rounds", "0"}, {"--duration", "1ms"}, {"x"}, {"--skip-weft", "--skip-published"}} {
+	for _, bad := range [][]string{{"--only", "dance"}, {"--rounds", "0"}, {"--duration", "1ms"}, {"x"}, {"--skip-weft", "--skip-published"}, {"--against", "x", "--skip-published"}} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("parse(%v): no error", bad)
 		}

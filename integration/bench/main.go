@@ -6,6 +6,7 @@
 //	go run ./bench                          # all works, 5 rounds, about a quarter of an hour
 //	go run ./bench --only idle --rounds 1
 //	go run ./bench --out results.json       # keeps every single run
+//	go run ./bench --against old/bin/weft   # beside another build of Weft instead
 //
 // Each run starts a server of its own with an empty data folder (work.go, server.go), puts it under
 // `weft load --json`, and stops it. The load is a process of its own, with half of the machine's
@@ -50,6 +51,7 @@ type options struct {
 	load      string
 	published string
 	out       string
+	against   string
 	skipPub   bool
 	skipWeft  bool
 }
@@ -64,6 +66,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.load, "load", "", "the weft program whose load command makes the load (default: the same)")
 	flags.StringVar(&o.published, "published", filepath.Join("node", "published-server.mjs"), "the script that runs the published server")
 	flags.StringVar(&o.out, "out", "", "file for the raw results, as JSON")
+	flags.StringVar(&o.against, "against", "", "another weft program, to be measured in the published server's place")
 	flags.BoolVar(&o.skipPub, "skip-published", false, "measure only Weft")
 	flags.BoolVar(&o.skipWeft, "skip-weft", false, "measure only the published server (needs --load or --weft)")
 	if err := flags.Parse(args); err != nil {
@@ -76,6 +79,8 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("--rounds: %d: want 1 to 100", o.rounds)
 	case o.duration < time.Second || o.duration > time.Hour:
 		return o, fmt.Errorf("--duration: %v: want 1s to 1h", o.duration)
+	case o.skipPub && o.against != "":
+		return o, errors.New("--skip-published and --against exclude each other")
 	case o.skipPub && o.skipWeft:
 		return o, errors.New("--skip-published and --skip-weft leave nothing to measure")
 	}
@@ -87,6 +92,14 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
+// other is the name of the server beside Weft.
+func (o options) other() string {
+	if o.against != "" {
+		return "against"
+	}
+	return "published"
+}
+
 func run(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if err != nil {
@@ -96,7 +109,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // the system tidies up what is left
 	if o.weft == "" && (o.load == "" || !o.skipWeft) {
 		o.weft = filepath.Join(dir, "weft")
 		build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", o.weft, "./cmd/weft")
@@ -109,14 +122,16 @@ func run(ctx context.Context, args []string) error {
 		o.load = o.weft
 	}
 	var servers []server
-	if !o.skipPub {
+	if o.against != "" {
+		servers = append(servers, weft{program: o.against, label: o.other()})
+	} else if !o.skipPub {
 		servers = append(servers, published{script: o.published})
 	}
 	if !o.skipWeft {
-		servers = append(servers, weft{program: o.weft})
+		servers = append(servers, weft{program: o.weft, label: "weft"})
 	}
 
-	results := Results{Machine: machine(o), Rounds: o.rounds, Seconds: o.duration.Seconds()}
+	results := Results{Machine: machine(o), Other: o.other(), Rounds: o.rounds, Seconds: o.duration.Seconds()}
 	for round := range o.rounds {
 		for _, w := range works {
 			if o.only != "" && !slices.Contains(strings.Split(o.only, ","), w.name) {

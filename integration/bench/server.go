@@ -139,9 +139,9 @@ func (p published) start(ctx context.Context, data string) (*running, error) {
 }
 
 // weft is the program that this repository builds.
-type weft struct{ program string }
+type weft struct{ program, label string }
 
-func (weft) name() string { return "weft" }
+func (w weft) name() string { return w.label }
 
 func (w weft) start(ctx context.Context, data string) (*running, error) {
 	listen, err := freeAddress()

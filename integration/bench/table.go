@@ -17,6 +17,7 @@ import (
 // Results is all that one call of bench measured.
 type Results struct {
 	Machine Machine  `json:"machine"`
+	Other   string   `json:"other"` // the server beside Weft
 	Rounds  int      `json:"rounds"`
 	Seconds float64  `json:"seconds"`
 	Runs    []Result `json:"runs"`
@@ -47,7 +48,9 @@ func machine(o options) Machine {
 	if !o.skipWeft {
 		m.Weft = or(version(o.weft, "version"))
 	}
-	if !o.skipPub {
+	if o.against != "" {
+		m.Published = "replaced by Weft " + or(version(o.against, "version"))
+	} else if !o.skipPub {
 		m.Published = or(packageVersion(filepath.Join(filepath.Dir(o.published), "node_modules", "@woven-ecs", "canvas-store-server", "package.json")))
 	}
 	return m
@@ -71,12 +74,12 @@ func (r Results) writeMarkdown(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%d cores (%s), %s, %s, Node %s; published server %s, Weft %s. Medians of %d rounds of %g s; load and server share the machine.\n\n",
 		m.Cores, m.CPU, m.Kernel, m.Go, m.Node, m.Published, m.Weft, r.Rounds, r.Seconds)
-	fmt.Fprintln(w, "| work | measure | published | Weft | Weft ÷ published |")
+	fmt.Fprintf(w, "| work | measure | %s | Weft | Weft ÷ %[1]s |\n", r.Other)
 	fmt.Fprintln(w, "|---|---|--:|--:|--:|")
 	for _, work := range works {
 		title := work.title
 		for _, measure := range work.measures {
-			theirs, their := r.median(work, "published", measure)
+			theirs, their := r.median(work, r.Other, measure)
 			ours, our := r.median(work, "weft", measure)
 			if theirs == "" && ours == "" {
 				continue

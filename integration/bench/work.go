@@ -53,6 +53,11 @@ var works = []work{
 		measures: []measureOf{cpuPerDelivery, share, p50, p99},
 	},
 	{
+		name: "light", title: "1 room, 50 clients × 5 patches/s",
+		args:     []string{"--workload", "document", "--rooms", "1", "--clients", "50", "--rate", "5"},
+		measures: []measureOf{cpuPerDelivery, share, p50, p99},
+	},
+	{
 		name: "rooms", title: "200 rooms × 10 clients × 5 patches/s",
 		args:        []string{"--workload", "document", "--rooms", "200", "--clients", "10", "--rate", "5"},
 		descriptors: 2_500,
@@ -169,7 +174,7 @@ func measureInto(ctx context.Context, result *Result, o options, dir string, w w
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(data)
+	defer func() { _ = os.RemoveAll(data) }() // the system tidies up what is left
 	if w.snapshot > 0 {
 		file := filepath.Join(data, "load-0.json")
 		if _, err := load(ctx, o, "--write-snapshot", file, "--components", strconv.Itoa(w.snapshot)); err != nil {

@@ -45,6 +45,7 @@ func join(ctx context.Context, n *local.Node, room, id string) (*client, error) 
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	query := url.Values{"roomId": {room}, "clientId": {id}, "token": {"any"}}
+	//nolint:bodyclose // Dial takes care of it
 	conn, _, err := websocket.Dial(ctx, "ws://"+n.Addr+"/?"+query.Encode(), &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", n.Name, err)

@@ -123,7 +123,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // the system tidies up what is left
 	c := local.Config{Weft: o.weft, Dir: dir, Args: []string{"--dev", "--pprof", "--room-idle-timeout", idleTimeout.String(), "--drain-timeout", "20s"}}
 	if o.verbose {
 		c.Log = os.Stderr
@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer b.cluster.Close()
 	b.redis = redis.NewClient(&redis.Options{Addr: b.cluster.Redis.Addr})
-	defer b.redis.Close()
+	defer func() { _ = b.redis.Close() }()
 	if b.single, err = local.NewSingle(o.weft, filepath.Join(dir, "single"), "--dev"); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string) error {
 	if c.Dir, err = os.MkdirTemp("", "weft-cluster-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(c.Dir)
+	defer func() { _ = os.RemoveAll(c.Dir) }() // the system tidies up what is left
 	x, err := local.Start(ctx, c)
 	if ctx.Err() != nil {
 		return nil

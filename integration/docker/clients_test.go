@@ -3,6 +3,7 @@ package docker
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ type clients struct {
 	said  *output
 }
 
-// startClients runs one of the scripts in clients/. It is ended when the test ends, or after limit.
+// startClients runs a script under Node. It is ended when the test ends, or after limit.
 func startClients(t testing.TB, limit time.Duration, script string, env ...string) *clients {
 	t.Helper()
 	node, err := exec.LookPath("node")
@@ -36,7 +37,7 @@ func startClients(t testing.TB, limit time.Duration, script string, env ...strin
 		t.Fatal("the npm packages in integration/node are not installed: run `make test-deps`")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	c := &clients{cmd: exec.CommandContext(ctx, node, "clients/"+script), lines: make(chan string, 100), said: &output{}}
+	c := &clients{cmd: exec.CommandContext(ctx, node, script), lines: make(chan string, 100), said: &output{}}
 	// Its library wants a binary to start; here the servers run already.
 	c.cmd.Env = append(os.Environ(), "WEFT_BIN=none")
 	c.cmd.Env = append(c.cmd.Env, env...)
@@ -80,18 +81,32 @@ func startClients(t testing.TB, limit time.Duration, script string, env ...strin
 	return c
 }
 
-// say tells a word and waits until it comes back.
-func (c *clients) say(t testing.TB, word string) {
+// say tells a word and waits until it comes back. It returns the lines that came before.
+func (c *clients) say(t testing.TB, word string) (before []string) {
 	t.Helper()
 	if _, err := fmt.Fprintln(c.stdin, word); err != nil {
 		t.Fatalf("the clients have ended: %v", errors.Join(err, c.err()))
 	}
 	for line := range c.lines {
 		if line == word {
-			return
+			return before
 		}
+		before = append(before, line)
 	}
 	t.Fatalf("the clients ended before they could say %q: %v", word, c.err())
+	return nil
+}
+
+// stats has the clients say what they have noticed so far.
+func (c *clients) stats(t testing.TB, into any) {
+	t.Helper()
+	lines := c.say(t, "stats")
+	if len(lines) == 0 {
+		t.Fatal("the clients say nothing of what they noticed")
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), into); err != nil {
+		t.Fatalf("%q: %v", lines, err)
+	}
 }
 
 // end waits for the end of the process, which must be under way, and fails the test unless it is in order.

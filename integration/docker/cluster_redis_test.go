@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/weftsync/weft/cluster"
 	"github.com/weftsync/weft/room"
 	"github.com/weftsync/weft/room/protocol"
@@ -141,7 +143,7 @@ func TestClusterLeaveWhileBeginningAnew(t *testing.T) {
 	a := c.join("a", nil)
 	p := c.visit(a, "room", "p")
 	p.enter(0)
-	if err := c.db.Set(t.Context(), c.key("n:{%s}:gone", a.Stats().Node), "1", time.Minute).Err(); err != nil {
+	if err := c.db.ZAdd(t.Context(), c.key("leases"), redis.Z{Score: 1, Member: "!" + a.Stats().Node}).Err(); err != nil {
 		t.Fatal(err)
 	}
 	p.isClosed(1012)
@@ -216,7 +218,7 @@ func TestClusterLeavesNothingBehind(t *testing.T) {
 	iter := c.db.Scan(t.Context(), 0, c.key("n:*"), 1000).Iterator()
 	for iter.Next(t.Context()) {
 		ttl, err := c.db.PTTL(t.Context(), iter.Val()).Result()
-		if err != nil || ttl < 0 || !strings.HasSuffix(iter.Val(), ":gone") {
+		if err != nil || ttl < 0 || !strings.HasSuffix(iter.Val(), ":meta") {
 			t.Errorf("%s is left, for %v, %v", iter.Val(), ttl, err)
 		}
 	}

@@ -50,7 +50,7 @@ func (c *nodes) join(name string, change func(*cluster.Config)) *cluster.Node {
 	}
 	listen := fmt.Sprintf("%s:%d", loopback, freePort(c))
 	config := cluster.Config{
-		Redis: options, Prefix: c.prefix, NodeName: name, GossipListen: listen, Join: append([]string(nil), c.gossip...),
+		Redis: options, Prefix: c.prefix, NodeName: name, GossipListen: listen, PeerListen: loopback + ":0", Join: append([]string(nil), c.gossip...),
 		SaveInterval: 200 * time.Millisecond, LeaseTTL: time.Second, AuthorizeTimeout: 5 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(testLog{c.TB}, nil)),
 	}
@@ -154,6 +154,14 @@ func (p *person) Close(c protocol.Close) {
 func (c *nodes) visit(n *cluster.Node, roomID, client string) *person {
 	c.Helper()
 	return c.visitAs(n, roomID, room.ConnectOptions{Client: client, Grant: room.Grant{Permission: room.ReadWrite}})
+}
+
+// tryToVisit is visit without its fatal end.
+func (c *nodes) tryToVisit(n *cluster.Node, roomID, client string) (*person, error) {
+	p := &person{TB: c.TB}
+	s, err := n.Connect(c.Context(), roomID, room.ConnectOptions{Client: client, Socket: p, Grant: room.Grant{Permission: room.ReadWrite}})
+	p.session = s
+	return p, err
 }
 
 func (c *nodes) visitAs(n *cluster.Node, roomID string, o room.ConnectOptions) *person {

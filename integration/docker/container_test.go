@@ -47,6 +47,8 @@ type plan struct {
 	env     map[string]string
 	files   map[string]string // path in the container → content
 	ports   []int             // that are published
+	strict  bool              // a read-only root and no privileges, as the chart has it
+	nofile  int64             // how many descriptors it may have; 0: as many as the daemon gives
 	ready   wait.Strategy     // nil: it need not be ready
 }
 
@@ -81,7 +83,17 @@ func start(t testing.TB, p plan) *box {
 		testcontainers.WithEnv(p.env),
 		testcontainers.WithExposedPorts(exposed...),
 		testcontainers.WithConfigModifier(func(c *container.Config) { c.Hostname = p.name }),
-		testcontainers.WithHostConfigModifier(func(c *container.HostConfig) { c.PortBindings = bindings }),
+		testcontainers.WithHostConfigModifier(func(c *container.HostConfig) {
+			c.PortBindings = bindings
+			if p.strict {
+				c.ReadonlyRootfs = true
+				c.CapDrop = []string{"ALL"}
+				c.SecurityOpt = []string{"no-new-privileges"}
+			}
+			if p.nofile > 0 {
+				c.Ulimits = append(c.Ulimits, &container.Ulimit{Name: "nofile", Soft: p.nofile, Hard: p.nofile})
+			}
+		}),
 	}
 	if len(p.cmd) > 0 {
 		options = append(options, testcontainers.WithCmd(p.cmd...))
@@ -162,6 +174,28 @@ func (b *box) Kill(t testing.TB) {
 		return err
 	})
 	b.exitCode(t)
+}
+
+// Terminate sends SIGTERM, and does not wait for the end.
+func (b *box) Terminate(t testing.TB) {
+	t.Helper()
+	b.do(t, "terminating", func(ctx context.Context, id string) error {
+		_, err := b.docker.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "TERM"})
+		return err
+	})
+}
+
+// ip is the container's address on its network, which this machine reaches without a port being
+// published if the daemon runs here.
+func (b *box) ip(t testing.TB) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ip, err := b.c.ContainerIP(ctx)
+	if err != nil {
+		t.Fatalf("the address of %s: %v", b.name, err)
+	}
+	return ip
 }
 
 // Stop ends the process as `docker stop` does: by SIGTERM, and by SIGKILL if it takes longer than

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Installs what the tests in this folder need and the machine lacks, where that is possible: Debian
-# packages, as root. Says what to install where it is not. Starts nothing: see with-docker.sh.
+# deps.sh [docker]: installs what the tests in this folder need and the machine lacks, or of that only
+# Docker, where that is possible: Debian packages, as root. Says what to install where it is not. Starts
+# nothing: see with-docker.sh.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
 command -v docker >/dev/null && { docker version >/dev/null 2>&1 || command -v dockerd >/dev/null; } || missing+=(docker.io)
-# Packed into images where no registry can be reached.
-command -v redis-server >/dev/null || missing+=(redis-server)
-command -v haproxy >/dev/null || missing+=(haproxy)
+if [ "${1:-}" != docker ]; then # packed into images where no registry can be reached
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  command -v haproxy >/dev/null || missing+=(haproxy)
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-  echo "The tests with containers need: ${missing[*]}. Install them, for example by: sudo apt-get install ${missing[*]}" >&2
+  echo "Needed for containers: ${missing[*]}. Install them, for example by: sudo apt-get install ${missing[*]}" >&2
   exit 1
 fi
 

@@ -18,6 +18,8 @@
 //   - redis_test.go, weft_test.go, haproxy_test.go: the three kinds, each with the test that it works
 //   - clients_test.go, clients/: the published npm client under Node, told when to go on
 //   - restarts_test.go, rolling_test.go: nodes that restart behind the load balancer while people draw
+//   - crowd_test.go, herd_test.go, drain_test.go: 200 people over restarts, 1000 clients that are refused,
+//     a node of 20 000 sockets that ends; what is measured there has the machine to itself
 //   - redisstore_test.go: store.Redis beside a real Redis
 //   - cluster*_test.go: several nodes in this process, whose every frame is looked at
 //   - shared_test.go: the tests of the folder above, with three nodes that share a Redis

@@ -119,6 +119,7 @@ func (c *faultCluster) start(t *testing.T, n *faultNode) {
 		"--dev", "--node-name", n.Name,
 		"--redis-url", "redis://" + n.proxy.Addr(),
 		"--gossip-listen", n.Gossip, "--gossip-advertise", n.advertise,
+		"--peer-listen", loopback + ":0", "--peer-advertise", loopback,
 		"--join", strings.Join(join, ","),
 	}, c.args...)...)
 	if err := n.Start(); err != nil {

@@ -223,6 +223,47 @@ func faultStalled(t *testing.T, r *report) {
 // connections, the allocator's.
 const othersMemory = 16 << 20
 
+// Redis may have three times what it has at rest, and clients pour in much more. Then it may have no
+// more than it has, for a while. What is edited fits into it: only logs fill it.
+func faultRedisFull(t *testing.T, r *report) {
+	c := startFaultCluster(t)
+	limit := func(bytes int64) {
+		if err := c.redis.Client().ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(bytes, 10)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(3 * c.usedMemory(t))
+	load := c.usualLoad(t)
+	load.Rooms, load.PatchesPerSecond, load.Pad = 4, times(t, 60, 240), 100_000
+	c.begin(t, load)
+	full, seen := func() bool { return c.metric(t, "weft_cluster_redis_full") > 0 }, 0
+	for range times(t, 1, 5) {
+		for spike := c.load.Since() + 3*time.Second; c.load.Since() < spike; c.pass(t, 100*time.Millisecond) {
+			if full() {
+				seen++
+			}
+		}
+		limit(1)
+		waitFor(t, "the nodes to notice", full)
+		c.pass(t, lasts(t, 4*time.Second, 20*time.Second))
+		for _, n := range c.nodes {
+			waitFor(t, n.Name+" to have a lease", func() bool {
+				valid, err := n.Metric(t.Context(), "weft_cluster_lease_valid")
+				return err == nil && valid == 1
+			})
+		}
+		limit(3 * c.usedMemory(t))
+		space := c.load.Since()
+		had := c.metric(t, "weft_cluster_applied_total")
+		waitFor(t, "anything to go on", func() bool { return c.metric(t, "weft_cluster_applied_total") > had })
+		r.within(t, "until edits went on after Redis had space", c.load.Since()-space, 5*time.Second)
+	}
+	limit(0)
+	c.finish(t, r)
+	r.note(t, "leases that lapsed", c.metric(t, "weft_cluster_lease_lapses_total"))
+	r.note(t, "looks at a spike that found Redis full", seen)
+}
+
 // usedMemory is what Redis has allocated, in bytes.
 func (c *faultCluster) usedMemory(t *testing.T) int64 {
 	t.Helper()

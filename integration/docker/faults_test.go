@@ -23,6 +23,7 @@ func TestFaults(t *testing.T) {
 			{"redis killed", faultRedisKilled},
 			{"redis away", faultRedisAway},
 			{"redis replaced by a replica", faultReplica},
+			{"redis full", faultRedisFull},
 			{"cut off from redis", faultCutFromRedis},
 			{"cut off from the gossip", faultCutFromGossip},
 			{"replies to appends lost", faultLostReplies},

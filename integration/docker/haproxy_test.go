@@ -59,11 +59,23 @@ backend weft
 // all of them ready.
 func startHAProxy(t testing.TB, network *testcontainers.DockerNetwork, nodes ...*weftServer) *balancer {
 	t.Helper()
-	var servers strings.Builder
+	var names []string
 	for _, n := range nodes {
-		fmt.Fprintf(&servers, "  server %s %s:%d\n", n.name, n.name, weftPort)
+		names = append(names, n.name)
 	}
-	b := &balancer{start(t, plan{
+	b := startHAProxyFor(t, network, names...)
+	b.awaitNodes(t, len(nodes))
+	return b
+}
+
+// startHAProxyFor runs a load balancer before nodes of these names, some of which may not run yet.
+func startHAProxyFor(t testing.TB, network *testcontainers.DockerNetwork, names ...string) *balancer {
+	t.Helper()
+	var servers strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&servers, "  server %s %s:%d\n", name, name, weftPort)
+	}
+	return &balancer{start(t, plan{
 		name:    "balancer",
 		network: network,
 		image:   needImage(t, haproxyImage),
@@ -72,8 +84,6 @@ func startHAProxy(t testing.TB, network *testcontainers.DockerNetwork, nodes ...
 		ports:   []int{weftPort},
 		ready:   wait.ForHTTP("/balancer/nodes").WithPort("8080/tcp"),
 	})}
-	b.awaitNodes(t, len(nodes))
-	return b
 }
 
 // URL is where clients connect.

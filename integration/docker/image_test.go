@@ -34,21 +34,17 @@ var (
 		return "weft-test/haproxy", buildFromProgram("weft-test/haproxy", "haproxy", "")
 	})
 
-	// weftImage is built by the repository's Dockerfile.
+	// weftImage is the one of `make image`, which builds what has changed since.
 	weftImage = sync.OnceValues(func() (string, error) {
-		binary, err := weftBinary()
-		if err != nil {
+		if _, err := daemon(); err != nil {
 			return "", err
 		}
-		dockerfile, err := os.ReadFile("../../Dockerfile")
-		if err != nil {
-			return "", err
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		defer cancel()
+		if out, err := exec.CommandContext(ctx, "make", "-C", "../..", "image").CombinedOutput(); err != nil {
+			return "", fmt.Errorf("make image: %w\n%s", err, out)
 		}
-		context := &buildContext{}
-		context.text("Dockerfile", string(dockerfile))
-		context.program("bin/weft", binary)
-		context.folder("bin/data")
-		return "weft-test/weft", context.build("weft-test/weft")
+		return "weft:latest", nil
 	})
 )
 
@@ -144,10 +140,6 @@ func (c *buildContext) add(header *tar.Header, content []byte) {
 
 func (c *buildContext) text(name, content string) {
 	c.add(&tar.Header{Name: name, Mode: 0o644}, []byte(content))
-}
-
-func (c *buildContext) folder(name string) {
-	c.add(&tar.Header{Name: name + "/", Mode: 0o755, Typeflag: tar.TypeDir}, nil)
 }
 
 // program adds a file of this machine, or the one that a link leads to.

@@ -74,7 +74,7 @@ func (r *redisServer) Restart(t testing.TB) {
 // Promote makes a replica a master of its own.
 func (r *redisServer) Promote(t testing.TB) {
 	t.Helper()
-	if err := r.client.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := r.client.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatalf("promoting %s: %v", r.name, err)
 	}
 }

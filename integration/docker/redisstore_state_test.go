@@ -122,8 +122,7 @@ func (x *storeTest) randomRoom(id string, dice *rand.Rand) {
 		case 5:
 			s.receive(fmt.Sprint("s", dice.IntN(20)), fmt.Sprintf(`{"type":"patch","ephemeralPatches":[{"k%d":{"_exists":%v,"v":%d}}]}`, dice.IntN(3), dice.IntN(3) > 0, dice.IntN(9)))
 		case 6: // a next owner, whose room is that of the checkpoint
-			x.fence.Epoch++
-			x.fence.Owner = fmt.Sprint("n.", dice.IntN(3))
+			x.claim(x.fence.Epoch+1, fmt.Sprint("n.", dice.IntN(3)))
 			if got := x.oneOf(id, possible); got != nil {
 				var c *store.Checkpoint
 				c, last = x.load(id)

@@ -16,7 +16,7 @@ func restartUnderClients(t *testing.T, b *balancer, rounds int, nodes ...*weftSe
 		urls = append(urls, n.URL())
 	}
 	restarts := rounds * len(nodes)
-	people := startClients(t, 5*time.Minute, "restarts.mjs",
+	people := startClients(t, 5*time.Minute, "clients/restarts.mjs",
 		"WEFT_URL="+b.URL(), "WEFT_NODES="+strings.Join(urls, ","), fmt.Sprint("WEFT_CLOSES=", restarts))
 	for range rounds {
 		for _, n := range nodes {

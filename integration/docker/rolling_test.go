@@ -21,10 +21,14 @@ func TestRollingRestartIsAReconnectForEverybody(t *testing.T) {
 // startNode runs a node of the cluster that has this Redis, on its network.
 func startNode(t testing.TB, name string, redis *redisServer, env ...string) *weftServer {
 	t.Helper()
-	return startWeft(t, name, redis.network, append([]string{
+	return startWeft(t, name, redis.network, append(nodeSettings(name, redis), env...)...)
+}
+
+func nodeSettings(name string, redis *redisServer) []string {
+	return []string{
 		"WEFT_REDIS_URL=" + redis.URLInside(),
 		"WEFT_GOSSIP_LISTEN=:7946",
 		"WEFT_JOIN=" + weftAlias + ":7946",
 		"WEFT_NODE_NAME=" + name,
-	}, env...)...)
+	}
 }

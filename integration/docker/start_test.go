@@ -26,14 +26,20 @@ type process struct {
 // runWeft starts the binary with a Redis and further flags. The test's end kills it.
 func runWeft(t testing.TB, redisURL string, flags ...string) *process {
 	t.Helper()
+	return runBinary(t, []string{"WEFT_REDIS_URL=" + redisURL}, append([]string{"--dev", "--gossip-listen", loopback + ":0", "--peer-listen", loopback + ":0"}, flags...)...)
+}
+
+// runBinary starts the binary with variables and flags. The test's end kills it.
+func runBinary(t testing.TB, env []string, flags ...string) *process {
+	t.Helper()
 	binary, err := weftBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{admin: fmt.Sprintf("%s:%d", loopback, freePort(t)), ended: make(chan struct{})}
-	args := append([]string{"serve", "--dev", "--log-format", "json", "--listen", loopback + ":0", "--admin-listen", p.admin, "--gossip-listen", loopback + ":0"}, flags...)
+	args := append([]string{"serve", "--log-format", "json", "--listen", loopback + ":0", "--admin-listen", p.admin}, flags...)
 	p.cmd = exec.Command(binary, args...)
-	p.cmd.Env = append(os.Environ(), "WEFT_REDIS_URL="+redisURL)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -123,7 +129,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 			want: []string{"maxmemory-policy allkeys-lru", "set it to noeviction"}},
 		{name: "another ring", before: []any{"HSET", "other:cfg", "partitions", "128"}, after: []any{"DEL", "other:cfg"}, url: r.URL(), flags: []string{"--redis-prefix", "other:"}, code: 2,
 			want: []string{`the prefix "other:"`, `"128"`, `"partitions"`, "run the same version of Weft"}},
-		{name: "replica", url: replica.URL(), code: 2,
+		{name: "replica", url: replica.URL(), code: 1,
 			want: []string{"is a replica", "name the master"}},
 		{name: "one of a Redis Cluster", url: nodes.URL(), code: 2,
 			want: []string{"belongs to a Redis Cluster", "?cluster=true"}},
@@ -169,7 +175,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 					}
 				}()
 			}
-			code, output := runWeft(t, c.url, c.flags...).end(t)
+			code, output := runWeft(t, c.url, append([]string{"--start-timeout", "2s"}, c.flags...)...).end(t)
 			last := output[strings.LastIndexByte(strings.TrimRight(output, "\n"), '\n')+1:]
 			if code != c.code {
 				t.Errorf("status %d, want %d:\n%s", code, c.code, output)

@@ -34,20 +34,26 @@ type weftServer struct{ *box }
 // it is ready. env are settings, such as "WEFT_STORE=memory".
 func startWeft(t testing.TB, name string, network *testcontainers.DockerNetwork, env ...string) *weftServer {
 	t.Helper()
+	return &weftServer{start(t, planWeft(t, name, network, env...))}
+}
+
+func planWeft(t testing.TB, name string, network *testcontainers.DockerNetwork, env ...string) plan {
+	t.Helper()
 	settings := map[string]string{"WEFT_AUTH_JWT_SECRET": secret}
 	for _, setting := range env {
 		key, value, _ := strings.Cut(setting, "=")
 		maps.Copy(settings, map[string]string{key: value})
 	}
-	return &weftServer{start(t, plan{
+	return plan{
 		name:    name,
 		aliases: []string{weftAlias},
 		network: network,
 		image:   needImage(t, weftImage),
 		env:     settings,
 		ports:   []int{weftPort, adminPort},
+		strict:  true,
 		ready:   wait.ForHTTP("/readyz").WithPort("9090/tcp"),
-	})}
+	}
 }
 
 // Restart starts it after Kill or Stop, and waits until it is ready.

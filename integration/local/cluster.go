@@ -44,6 +44,7 @@ type Node struct {
 	Addr   string // host:port where clients connect
 	Admin  string // host:port of /readyz, /metrics and /debug/pprof
 	Gossip string // host:port
+	Peer   string // host:port
 }
 
 // Start starts a cluster and returns when all of it is ready. After an error nothing of it runs.
@@ -59,7 +60,7 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	}
 	for n := range c.Nodes {
 		node := &Node{Program: Program{Name: fmt.Sprintf("node-%d", n+1)}}
-		for _, addr := range []*string{&node.Addr, &node.Admin, &node.Gossip} {
+		for _, addr := range []*string{&node.Addr, &node.Admin, &node.Gossip, &node.Peer} {
 			if *addr, err = FreeAddr(); err != nil {
 				return nil, err
 			}
@@ -73,7 +74,7 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	}
 	for _, n := range x.Nodes {
 		n.args = append([]string{c.Weft, "serve", "--node-name", n.Name, "--listen", n.Addr, "--admin-listen", n.Admin,
-			"--redis-url", "redis://" + x.Redis.Addr, "--gossip-listen", n.Gossip, "--gossip-advertise", n.Gossip,
+			"--redis-url", "redis://" + x.Redis.Addr, "--gossip-listen", n.Gossip, "--gossip-advertise", n.Gossip, "--peer-listen", n.Peer,
 			"--join", strings.Join(gossip, ",")}, c.Args...)
 		n.ready = answers(n.Admin, "/readyz")
 	}

@@ -253,6 +253,51 @@ describe('the published client', { concurrency: shared ? 3 : 6 }, () => {
     assert.deepEqual(await asksAnew(t, server, room), want)
   })
 
+  // On the published server bob misses what ann has made under the timestamp that he saw last.
+  test('clients that come back to a rolled back server one after the other agree', { skip: published }, async (t) => {
+    const room = 'rollback-later'
+    const server = await Server.start(t)
+    const ann = await Board.open(t, { server, room, token: token(room), name: 'ann' })
+    let bob = await Board.open(t, { server, room, token: token(room), name: 'bob', persist: true })
+    const kept = await ann.create(Block, { x: 1, y: 1, label: 'kept' })
+    await until('the block to be kept', async () => (await server.kept(room))?.state[`${kept}/Block`])
+    const old = await server.backUp()
+
+    await ann.change(kept, Block, { x: 2 })
+    await until('ann to be acked', () => ann.settled)
+    const lost = await bob.create(Block, { x: 3, y: 3, label: 'forgotten' })
+    await until('ann to see it', async () => (await ann.see(lost, Block)) !== null)
+    await quiet(ann, bob)
+    await bob.close()
+    await server.stop()
+    await server.putBack(old)
+    await server.start()
+
+    await until('ann to be asked for what was lost', () => ann.traffic.received.some((m) => m.type === 'resync'))
+    await until('ann to be settled', () => ann.settled)
+    for (let i = 0; i < 3; i++) {
+      await ann.create(Block, { x: i, y: 4, label: `made later ${i}` })
+      await until('ann to be acked', () => ann.settled)
+    }
+    bob = await Board.open(t, { server, room, token: token(room), name: 'bob', persist: true })
+    await until('bob to be asked, too', () => bob.traffic.received.some((m) => m.type === 'resync'))
+    const document = await converge(ann, bob)
+    assert.equal(Object.keys(document).length, 5)
+    assert.deepEqual(await asksAnew(t, server, room), document)
+  })
+
+  // The published server upgrades first, and then closes: its clients come back every half second for ever.
+  test('a client that is refused waits longer each time', { skip: published }, async (t) => {
+    const server = await Server.start(t)
+    const forged = `${token('closed').slice(0, -6)}forged`
+    const board = await Board.open(t, { server, room: 'closed', token: forged, name: 'refused', offline: true })
+    await assert.rejects(board.store.connect())
+    await until('four attempts', () => traffic.get(board.id)?.attempts.length >= 4)
+    const { attempts, closes } = traffic.get(board.id)
+    assert.ok(attempts[3] - attempts[2] >= 1500, `it came back ${attempts.map((at) => Math.round(at - attempts[0]))} ms after the first time`)
+    assert.deepEqual(closes, [])
+  })
+
   test('seedRoom fills a room in one frame', async (t) => {
     const room = 'seed'
     const server = await Server.start(t)

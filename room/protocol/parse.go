@@ -53,7 +53,7 @@ func (p *Parser) Parse(data []byte) (*Message, error) {
 
 	err := p.message(m)
 	if err == nil {
-		if _, err = p.dec.ReadToken(); err == io.EOF {
+		if _, err = p.dec.ReadToken(); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
 			err = errTrailing
@@ -151,7 +151,7 @@ func (p *Parser) message(m *Message) error {
 		if err := p.dec.SkipValue(); err != nil {
 			return err
 		}
-		if _, err := p.dec.ReadToken(); err != io.EOF {
+		if _, err := p.dec.ReadToken(); !errors.Is(err, io.EOF) {
 			return errTrailing
 		}
 		return &Violation{"message", "message", "must be an object, not null"}
@@ -283,20 +283,20 @@ func (p *Parser) readToken(m *Message) error {
 }
 
 func (p *Parser) readLastTimestamp(m *Message) (err error) {
-	m.LastTimestamp, err = p.number("")
+	m.LastTimestamp, err = p.number()
 	return err
 }
 
 func (p *Parser) readProtocolVersion(m *Message) (err error) {
-	m.ProtocolVersion, err = p.number("")
+	m.ProtocolVersion, err = p.number()
 	return err
 }
 
 // number reads a number the way JavaScript does: as a double, infinite where
 // it is beyond that. Anything else is noted and read as NaN.
-func (p *Parser) number(place string) (float64, error) {
+func (p *Parser) number() (float64, error) {
 	if p.dec.PeekKind() != '0' {
-		return math.NaN(), p.skipWrong(place, "must be a number")
+		return math.NaN(), p.skipWrong("", "must be a number")
 	}
 	raw, err := p.value()
 	if err != nil {

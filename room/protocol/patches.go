@@ -115,7 +115,7 @@ func (p *Parser) object(f *Field) error {
 		switch string(name) {
 		case `"__buf"`:
 			var n float64
-			n, err = p.number("")
+			n, err = p.number()
 			marked = n == 1
 		case `"len"`:
 			hasLen = true
@@ -165,7 +165,7 @@ func (p *Parser) deltaLength(field []byte) (int, error) {
 	if p.dec.PeekKind() != '0' {
 		return 0, p.skipWrong(member(field, ".len"), "must be a number")
 	}
-	n, err := p.number("")
+	n, err := p.number()
 	if err != nil {
 		return 0, err
 	}
@@ -217,7 +217,7 @@ func (p *Parser) deltaRun(f *Field, i int) error {
 		kind := p.dec.PeekKind()
 		switch {
 		case parts == 0 && kind == '0':
-			offset, err := p.number("")
+			offset, err := p.number()
 			if err != nil {
 				return err
 			}

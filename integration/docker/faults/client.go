@@ -24,8 +24,12 @@ const (
 	writeTimeout = 60 * time.Second
 )
 
-// Target is a node as clients know it.
-type Target struct{ Name, Addr string }
+// Target is a node as clients know it, or what is in front of nodes.
+type Target struct {
+	Name, Addr string
+	// Token returns a token for a room. Nil is for servers that take any.
+	Token func(room string) string
+}
 
 // client edits one room, through one socket at a time. What has no ack when a socket closes is sent
 // again when there is another.
@@ -47,19 +51,18 @@ type client struct {
 
 	at int // in targets; owned by stay
 
-	mu        sync.Mutex
-	conn      *websocket.Conn // nil while closed
-	isSynced  bool            // all reconnects of this socket have been answered
-	rejoins   []string        // the marks of those that have not, "" for one without patches
-	edits     int
-	sendings  int
-	last      int64 // the timestamp up to which the document is complete
-	waiting   []Patch
-	inFlight  map[string][]Patch // by mark
-	document  Patch
-	events    []Event
-	finishing bool
-	changed   chan struct{} // closed and replaced whenever one of the above changes
+	mu       sync.Mutex
+	conn     *websocket.Conn // nil while closed
+	isSynced bool            // all reconnects of this socket have been answered
+	rejoins  []string        // the marks of those that have not, "" for one without patches
+	edits    int
+	sendings int
+	last     int64 // the timestamp up to which the document is complete
+	waiting  []Patch
+	inFlight map[string][]Patch // by mark
+	document Patch
+	events   []Event
+	changed  chan struct{} // closed and replaced whenever one of the above changes
 }
 
 func newClient(id, room string, targets []Target, home int, start time.Time, every time.Duration, pad int) *client {
@@ -104,12 +107,17 @@ func (c *client) stay(ctx context.Context) {
 func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return dial(ctx, c.targets[c.at].Addr, c.room, c.id)
+	return dial(ctx, c.targets[c.at], c.room, c.id)
 }
 
-func dial(ctx context.Context, addr, room, id string) (*websocket.Conn, error) {
-	query := url.Values{"roomId": {room}, "clientId": {id}, "token": {"any"}}
-	conn, _, err := websocket.Dial(ctx, "ws://"+addr+"/?"+query.Encode(), &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
+func dial(ctx context.Context, t Target, room, id string) (*websocket.Conn, error) {
+	token := "any"
+	if t.Token != nil {
+		token = t.Token(room)
+	}
+	query := url.Values{"roomId": {room}, "clientId": {id}, "token": {token}}
+	//nolint:bodyclose // Dial takes care of it
+	conn, _, err := websocket.Dial(ctx, "ws://"+t.Addr+"/?"+query.Encode(), &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		return nil, err
 	}

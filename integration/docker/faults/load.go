@@ -111,7 +111,7 @@ func (l *Load) Finish(ctx context.Context) []Recording {
 // ReadFinal reads a room as a client does that knows nothing.
 func ReadFinal(ctx context.Context, t Target, room string) (Final, error) {
 	f := Final{Node: t.Name, Room: room, Document: Patch{}}
-	conn, err := dial(ctx, t.Addr, room, "reader")
+	conn, err := dial(ctx, t, room, "reader")
 	if err != nil {
 		return f, fmt.Errorf("reading %s at %s: %w", room, t.Name, err)
 	}

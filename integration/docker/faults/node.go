@@ -130,7 +130,7 @@ func (n *Node) Kill() {
 		return
 	}
 	_ = n.cmd.Process.Kill() // fails only if it has ended
-	<-n.exit
+	<-n.exit                 //nolint:errcheck // by a kill
 	n.cmd = nil
 }
 

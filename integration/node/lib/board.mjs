@@ -7,7 +7,8 @@ import { addComponent, createEntity, field, hasComponent, removeComponent, remov
 import { WebSocket as NodeWebSocket } from 'ws'
 import { until } from './server.mjs'
 
-/** What went over the sockets of each client, by clientId: {sent, received}, parsed, in order. */
+/** What went over the sockets of each client, by clientId: {sent, received}, parsed, in order; when
+ *  it tried to connect, and how its sockets closed. */
 export const traffic = new Map()
 
 // Node 20 has no WebSocket of its own. This one also keeps what passes.
@@ -15,8 +16,9 @@ globalThis.WebSocket = class extends NodeWebSocket {
   constructor(url) {
     super(url)
     const id = new URL(url).searchParams.get('clientId')
-    if (!traffic.has(id)) traffic.set(id, { sent: [], received: [], closes: [] })
+    if (!traffic.has(id)) traffic.set(id, { sent: [], received: [], attempts: [], closes: [] })
     this.seen = traffic.get(id)
+    this.seen.attempts.push(performance.now())
     this.on('message', (data) => this.seen.received.push(JSON.parse(String(data))))
     // A connection that never came about is no close.
     this.on('open', () => this.on('close', (code, reason) => this.seen.closes.push({ code, reason: String(reason) })))
@@ -50,11 +52,14 @@ let boards = 0
 /** One browser tab. Its store syncs every few milliseconds until the test ends. */
 export class Board {
   /** @param {import('node:test').TestContext} t closes the board with the test */
-  static async open(t, { server, room, token, name = 'board', persist = false, offline = false }) {
+  static async open(t, { server, room, token, name = 'board', persist = false, offline = false, frame = 4 }) {
     const board = new Board()
     board.id = `${name}-${++boards}`
+    board.frame = frame // milliseconds between two syncs
     board.entities = new Map() // stable id → entity of this world, of those made here
     board.online = false
+    board.offlineSince = null // performance.now() of the moment when it was last online, while it is not
+    board.outages = [] // how long it was offline between two sockets, in milliseconds
     board.store = new CanvasStore({
       ...(persist && { persistence: { documentId: room } }),
       websocket: {
@@ -63,9 +68,7 @@ export class Board {
         clientId: board.id,
         token,
         startOffline: offline,
-        onConnectivityChange: (online) => {
-          board.online = online
-        },
+        onConnectivityChange: (online) => board.connectivity(online),
       },
     })
     await board.store.initialize({ components, singletons })
@@ -78,6 +81,14 @@ export class Board {
     return board
   }
 
+  /** The client says false again for every connect that fails. */
+  connectivity(online) {
+    if (online && this.offlineSince !== null) this.outages.push(performance.now() - this.offlineSince)
+    if (online) this.offlineSince = null
+    else if (this.online) this.offlineSince = performance.now()
+    this.online = online
+  }
+
   async run() {
     while (!this.closed) {
       await this.world.execute((ctx) => {
@@ -85,7 +96,7 @@ export class Board {
         this.store.sync(ctx)
       })
       this.world.sync()
-      await new Promise((resolve) => setTimeout(resolve, 4))
+      await new Promise((resolve) => setTimeout(resolve, this.frame))
     }
   }
 

@@ -39,15 +39,21 @@ export async function until(what, holds, patience = 20_000) {
   }
 }
 
-/** A loopback port nobody listens on. */
+/** A loopback port nobody listens on, from below those that the system gives to outgoing connections:
+ *  one of these might take it while the server restarts. */
 async function freePort() {
-  const probe = createServer()
-  probe.listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address()
-  probe.close()
-  await once(probe, 'close')
-  return port
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000)
+    const probe = createServer()
+    const free = await new Promise((resolve) => {
+      probe.once('error', () => resolve(false))
+      probe.listen(port, '127.0.0.1', () => resolve(true))
+    })
+    if (!free) continue
+    probe.close()
+    await once(probe, 'close')
+    return port
+  }
 }
 
 /** A server with data and addresses that outlive its processes: one process and a data folder, or
@@ -101,7 +107,7 @@ export class Server {
           'serve',
           ...['--listen', `127.0.0.1:${node.port}`, '--admin-listen', `127.0.0.1:${node.adminPort}`, '--save-interval', '100ms'],
           ...(shared
-            ? ['--redis-url', shared, '--redis-prefix', this.prefix, '--node-name', node.name, '--gossip-listen', node.gossip, '--join', this.nodes.map((n) => n.gossip).join(',')]
+            ? ['--redis-url', shared, '--redis-prefix', this.prefix, '--node-name', node.name, '--gossip-listen', node.gossip, '--peer-listen', '127.0.0.1:0', '--join', this.nodes.map((n) => n.gossip).join(',')]
             : ['--store', 'file', '--data-dir', this.dir]),
           ...this.args,
         ]

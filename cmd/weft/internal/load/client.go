@@ -224,7 +224,7 @@ func (c *client) close() {
 	var out bytes.Buffer
 	_ = c.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_ = c.write(&out, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
-	c.conn.Close()
+	_ = c.conn.Close()
 }
 
 // closeAll ends every client, some at a time.

@@ -63,7 +63,7 @@ func (r *receivers) stop() {
 	close(r.quit)
 	r.wait.Wait()
 	for _, one := range r.list {
-		syscall.Close(one.epoll)
+		_ = syscall.Close(one.epoll)
 	}
 }
 
@@ -78,15 +78,15 @@ func (r *receivers) adopt(c *client, conn net.Conn, early []byte) (adopted bool,
 	if err != nil {
 		return false, err
 	}
-	defer file.Close()
-	tcp.Close()
+	defer func() { _ = file.Close() }()
+	_ = tcp.Close()
 	fd, err := syscall.Dup(int(file.Fd()))
 	if err != nil {
 		return false, err
 	}
 	syscall.CloseOnExec(fd)
 	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
+		_ = syscall.Close(fd)
 		return false, err
 	}
 	one := r.list[int(r.next.Add(1))%len(r.list)]
@@ -101,7 +101,7 @@ func (r *receivers) adopt(c *client, conn net.Conn, early []byte) (adopted bool,
 	}
 	err = syscall.EpollCtl(one.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(fd)})
 	if err != nil {
-		syscall.Close(fd)
+		_ = syscall.Close(fd)
 		return false, fmt.Errorf("epoll: %w", err)
 	}
 	one.clients[int32(fd)] = c

@@ -117,14 +117,15 @@ func TestSnapshot(t *testing.T) {
 	if s.Timestamp != 1 || len(s.State) != n || len(s.Timestamps) != n {
 		t.Errorf("timestamp %d, %d components, %d with timestamps", s.Timestamp, len(s.State), len(s.Timestamps))
 	}
-	key := string(appendBlockKey(nil, n-1))
-	for field := range s.State[key] {
-		if s.Timestamps[key][field] != 1 {
+	key := appendBlockKey(nil, n-1)
+	state, timestamps := s.State[string(key)], s.Timestamps[string(key)]
+	for field := range state {
+		if timestamps[field] != 1 {
 			t.Errorf("field %s has no timestamp", field)
 		}
 	}
-	if len(s.State[key]) == 0 || len(s.State[key]) != len(s.Timestamps[key]) {
-		t.Errorf("%d fields, %d timestamps", len(s.State[key]), len(s.Timestamps[key]))
+	if len(state) == 0 || len(state) != len(timestamps) {
+		t.Errorf("%d fields, %d timestamps", len(state), len(timestamps))
 	}
 	if err := WriteSnapshot(&b, 0); err == nil {
 		t.Error("a snapshot of nothing")

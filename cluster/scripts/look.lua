@@ -1,0 +1,2 @@
+-- Looks whether Redis has forgotten something. Fenced.
+return 1
