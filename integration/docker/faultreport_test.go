@@ -98,6 +98,9 @@ func (r *report) result(t testing.TB, result faults.Result) {
 	if result.Unseen > 0 {
 		r.note(t, "frames that nobody was there to see", result.Unseen)
 	}
+	if result.Leaps > 0 {
+		r.note(t, "rooms that went on from the clock", result.Leaps)
+	}
 	r.none(t, "acked but missing", result.Of(faults.RuleAcked, faults.RuleUnacked, faults.RuleBack))
 	r.none(t, "timestamps twice, frames twice", result.Of(faults.RuleTwice, faults.RuleShared))
 	r.none(t, "out of order", result.Of(faults.RuleOrder, faults.RuleGap, faults.RuleAckEarly))

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weftsync/weft/room"
 )
 
 // Rule is something that must hold whatever breaks.
@@ -43,6 +45,8 @@ type Result struct {
 	Violations []Violation
 	Acked      int // frames with an ack
 	Applied    int // timestamps in all rooms
+	// Leaps is how often a room that may have forgotten timestamps went on from the clock.
+	Leaps int
 	// Unseen is how many timestamps nobody saw as a broadcast or an ack, since every client of the
 	// room was away; of those only the number can be checked.
 	Unseen int
@@ -240,7 +244,6 @@ func (c *roomCheck) equal() {
 // complete checks that the document is made of all that was acked, and of nothing but what was sent.
 func (c *roomCheck) complete(result *Result) {
 	final := c.finals[0]
-	result.Applied += int(final.Timestamp)
 	deleted := map[string]bool{}
 	for _, f := range c.sent {
 		for key, fields := range keysOf(f.text) {
@@ -270,20 +273,43 @@ func (c *roomCheck) complete(result *Result) {
 			c.violated(RuleAcked, "%s has timestamp %d, the room ends at %d", f.mark, timestamp, final.Timestamp)
 		}
 	}
-	var unseen []int64
-	for t := int64(1); t <= final.Timestamp; t++ {
-		if c.at[t] == nil {
-			unseen = append(unseen, t)
-		}
+	unseen, leaps := c.unseen(final.Timestamp)
+	result.Applied += unseen + len(c.timestamps(final.Timestamp))
+	result.Unseen += unseen
+	result.Leaps += leaps
+	if unseen > len(pending) {
+		c.violated(RuleUnknown, "%d frames had no answer, but nobody saw %d timestamps", len(pending), unseen)
 	}
-	result.Unseen += len(unseen)
-	if len(unseen) > len(pending) {
-		c.violated(RuleUnknown, "%d frames had no answer, but nobody saw these timestamps: %v", len(pending), unseen)
-	}
-	if len(unseen) == 0 {
+	if unseen == 0 && leaps == 0 {
 		pending = nil // and so is all of them in the document that ever will be
 	}
 	c.replay(final, pending)
+}
+
+// unseen counts the timestamps up to the room's that nobody saw, and how often the room went on from the
+// clock: what it passes over is not its own. Nobody may have seen the first after that either.
+func (c *roomCheck) unseen(last int64) (unseen, leaps int) {
+	before := int64(0)
+	for _, t := range append(c.timestamps(last), last+1) {
+		passed := t - before - 1
+		before = t
+		if passed > int64(len(c.sent)) && t >= leastClock {
+			leaps++
+		} else {
+			unseen += int(passed)
+		}
+	}
+	return unseen, leaps
+}
+
+// leastClock is a room.Clock long before any run, and more than any room counts to.
+var leastClock = room.Clock(time.Unix(1e9, 0))
+
+// timestamps are those up to the last that somebody saw, in order.
+func (c *roomCheck) timestamps(last int64) []int64 {
+	seen := slices.Sorted(maps.Keys(c.at))
+	n, _ := slices.BinarySearch(seen, last+1)
+	return seen[:n]
 }
 
 // differences says in which keys two documents differ, but for some, "" if in none.

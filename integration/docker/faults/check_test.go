@@ -241,6 +241,32 @@ func TestCheckToleratesWhatNobodyCouldSee(t *testing.T) {
 	}
 }
 
+// A room that may have forgotten what it gave out goes on from the clock.
+func TestCheckKnowsARoomThatGoesOnFromTheClock(t *testing.T) {
+	goingOnAt := func(timestamp int64) Run {
+		run := good()
+		for i := range run.Recordings {
+			for j := range run.Recordings[i].Events {
+				if e := &run.Recordings[i].Events[j]; e.Timestamp == 5 {
+					e.Timestamp = timestamp
+				}
+			}
+		}
+		for i := range run.Finals {
+			run.Finals[i].Timestamp = timestamp
+		}
+		return run
+	}
+	result := Check(goingOnAt(leastClock))
+	if result.Of(RuleUnknown, RuleReplay, RuleDiverged) > 0 || result.Leaps != 1 || result.Applied != 5 || result.Unseen != 0 {
+		t.Errorf("%+v, want 5 applied and one leap", result)
+	}
+	result = Check(goingOnAt(leastClock - 1))
+	if result.Of(RuleUnknown) == 0 || result.Leaps != 0 {
+		t.Errorf("%+v, want a room that nobody can have brought so far", result)
+	}
+}
+
 func TestWaits(t *testing.T) {
 	recordings := good().Recordings // one event a second
 	if w := WaitsOf(recordings, nil); len(w) != 5 || w.Max() != 2*time.Second || w.Percentile(50) != time.Second {

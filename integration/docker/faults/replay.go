@@ -20,12 +20,8 @@ func (c *roomCheck) replay(final Final, pending []*frame) {
 		Grant: room.Grant{Permission: room.ReadWrite},
 	})
 	parser := protocol.NewParser(protocol.Limits{})
-	for t := int64(1); t <= final.Timestamp; t++ {
-		text := []byte("[{}]")
-		if f := c.at[t]; f != nil {
-			text = f.text
-		}
-		message, err := parser.Parse(fmt.Appendf(nil, `{"type":"patch","messageId":"m","documentPatches":%s}`, text))
+	for _, t := range c.timestamps(final.Timestamp) {
+		message, err := parser.Parse(fmt.Appendf(nil, `{"type":"patch","messageId":"m","documentPatches":%s}`, c.at[t].text))
 		if err != nil {
 			c.violated(RuleReplay, "timestamp %d: %v", t, err)
 			return
