@@ -39,7 +39,7 @@ func (a *appender) kick(p *edgePartition) {
 }
 
 // maxRound is how many bytes go in one round trip, or one batch.
-const maxRound = 4 << 20
+const maxRound = 1 << 20
 
 // run appends until the context ends.
 func (a *appender) run(ctx context.Context) {

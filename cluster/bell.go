@@ -52,8 +52,8 @@ func (b *bell) hush() {
 func (b *bell) reset() { b.rung.Store(false) }
 
 // read is xread with the bell along.
-func (b *bell) read(ctx context.Context, client processor, streams, ids []string) ([]redis.XStream, error) {
-	found, err := xread(ctx, client, maxBlock, append(streams, b.key), append(ids, b.last)...)
+func (b *bell) read(ctx context.Context, client processor, count int, block time.Duration, streams, ids []string) ([]redis.XStream, error) {
+	found, err := xread(ctx, client, count, block, append(streams, b.key), append(ids, b.last)...)
 	for n, stream := range found {
 		if stream.Stream == b.key {
 			b.last = stream.Messages[len(stream.Messages)-1].ID

@@ -234,10 +234,7 @@ const (
 	// library does not heed the context's end.
 	maxBlock = time.Second
 	// readSlack is how much later than that an answer may be.
-	readSlack = 1500 * time.Millisecond
-	// readCount bounds the entries that a read gets of each stream.
-	readCount = 256
-
+	readSlack      = 1500 * time.Millisecond
 	appendTimeout  = 3 * time.Second // Redis stalls up to 2 s while a slow disk syncs its AOF
 	controlTimeout = 500 * time.Millisecond
 	dialTimeout    = time.Second
@@ -300,6 +297,9 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 		c.DialTimeout, c.PoolTimeout = controlTimeout, controlTimeout
 		c.ReadTimeout, c.WriteTimeout = controlTimeout, controlTimeout
 	}
+	if role != clientControl { // what is small is late, or lost
+		c.Dialer = steadyDialer(&c)
+	}
 	if clustered {
 		cluster := c.Cluster()
 		cluster.ClusterStateReloadInterval = slotsInterval
@@ -309,8 +309,7 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 }
 
 // xread reads what came into streams after ids, which belong to them one by
-// one, at most readCount entries of each. If there is nothing it waits for up to
-// block, at most maxBlock; 0 is not to wait. Streams without news are not in
+// one, at most count entries of each. If there is nothing it waits for up to block, at most maxBlock; 0 is not to wait. Streams without news are not in
 // the result, which may be empty. In a Redis Cluster all streams must be in
 // one slot.
 //
@@ -319,9 +318,9 @@ func newClient(o *redis.UniversalOptions, role clientRole) redis.UniversalClient
 // It is not the library's XRead because that one adds 10 s to the time after
 // which a connection that has died is noticed, and in a Redis Cluster repeats
 // a read that timed out, unseen.
-func xread(ctx context.Context, client processor, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
+func xread(ctx context.Context, client processor, count int, block time.Duration, streams []string, ids ...string) ([]redis.XStream, error) {
 	args := make([]any, 0, 6+2*len(streams))
-	args = append(args, "xread", "count", readCount)
+	args = append(args, "xread", "count", count)
 	if block > 0 {
 		args = append(args, "block", max(1, min(block, maxBlock).Milliseconds()))
 	}

@@ -196,7 +196,7 @@ func TestALostReplyIsNotRepeated(t *testing.T) {
 			addr = f.addr
 			client := connect(t, &redis.UniversalOptions{Addrs: []string{f.addr}, IsClusterMode: clustered, MaxRetries: 5, MaxRedirects: 5}, role)
 			if role == clientRead {
-				if _, err := xread(t.Context(), client, 0, []string{"s"}, "0"); err == nil {
+				if _, err := xread(t.Context(), client, 10, 0, []string{"s"}, "0"); err == nil {
 					t.Errorf("%s: no error", name)
 				}
 				if n := f.count("XREAD"); n != 1 {
@@ -278,7 +278,7 @@ func TestXRead(t *testing.T) {
 		return "*1\r\n*2\r\n" + bulk("b") + "*1\r\n*2\r\n" + bulk("1-2") + "*2\r\n" + bulk("f") + bulk("v")
 	})
 	client := connect(t, &redis.UniversalOptions{Addrs: []string{f.addr}}, clientRead)
-	got, err := xread(t.Context(), client, time.Hour, []string{"a", "b"}, "0-1", "0-2")
+	got, err := xread(t.Context(), client, 10, time.Hour, []string{"a", "b"}, "0-1", "0-2")
 	want := []redis.XStream{{Stream: "b", Messages: []redis.XMessage{{ID: "1-2", Values: map[string]any{"f": "v"}}}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -299,7 +299,7 @@ func TestXReadOfNothing(t *testing.T) {
 		return ok(c)
 	})
 	client := connect(t, &redis.UniversalOptions{Addrs: []string{f.addr}}, clientRead)
-	if got, err := xread(t.Context(), client, 0, []string{"a"}, "0"); err != nil || len(got) != 0 {
+	if got, err := xread(t.Context(), client, 10, 0, []string{"a"}, "0"); err != nil || len(got) != 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -321,13 +321,13 @@ func TestXReadOfADeadRedis(t *testing.T) {
 		t.Errorf("read timeout %v", got)
 	}
 	began := time.Now()
-	_, err := xread(t.Context(), client.WithTimeout(50*time.Millisecond), time.Second, []string{"a"}, "0")
+	_, err := xread(t.Context(), client.WithTimeout(50*time.Millisecond), 10, time.Second, []string{"a"}, "0")
 	if took := time.Since(began); err == nil || took > 5*time.Second {
 		t.Errorf("%v after %v", err, took)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err = xread(ctx, client, time.Second, []string{"a"}, "0"); err == nil {
+	if _, err = xread(ctx, client, 10, time.Second, []string{"a"}, "0"); err == nil {
 		t.Error("the context's deadline does not count")
 	}
 }

@@ -11,8 +11,8 @@ const (
 	tendInterval = 100 * time.Millisecond
 )
 
-// tend appends again what was not confirmed for long, or found a log full,
-// until the context ends.
+// tend asks after what was not confirmed for long, and appends again what found a
+// log full, until the context ends.
 func (e *edge) tend(ctx context.Context) {
 	tick := time.NewTicker(tendInterval)
 	defer tick.Stop()
@@ -35,8 +35,8 @@ func (e *edge) doubt(p *edgePartition) {
 		p.full = false
 		e.kickLocked(p)
 	}
-	if len(p.sender.batches) == 0 || p.sender.next == 0 {
-		return // nothing is appended, or it is being appended again
+	if len(p.sender.batches) == 0 || p.sender.next < len(p.sender.batches) {
+		return // nothing is appended, or something is being appended
 	}
 	patience := min(firstDoubt<<min(p.doubts, 10), longestDoubt)
 	if time.Since(p.progress) < patience {

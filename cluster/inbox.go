@@ -2,10 +2,10 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"sync"
 	"time"
 
@@ -13,15 +13,15 @@ import (
 )
 
 // inbox reads the edge's own stream: what owners on other nodes tell it. The
-// entries form a chain, each with the name of the one before it, so that a
-// missing one is noticed, whyever it is missing.
+// entries of each such node are numbered, so that one that is missing is noticed,
+// whyever it is missing, and one that comes again is passed over.
 type inbox struct {
-	inc   *incarnation
-	bell  *bell               // wakes it for the end
-	parts map[string]*parting // by owner
-	much  chan struct{}       // what was read and is still in Redis is
-
-	name string // of the last entry that was read
+	inc    *incarnation
+	bell   *bell               // wakes it for the end
+	parts  map[string]*parting // by owner
+	told   map[string]uint64   // the number of the last entry, by owner's node; owned by run
+	forgot time.Time           // when the last dead nodes were
+	much   chan struct{}       // what was read and is still in Redis is
 
 	mu   sync.Mutex
 	last ID  // the last entry that was read
@@ -45,21 +45,19 @@ const (
 )
 
 func newInbox(i *incarnation) *inbox {
-	return &inbox{inc: i, bell: newBell(i, "in"), parts: map[string]*parting{}, much: make(chan struct{}, 1)}
+	return &inbox{inc: i, bell: newBell(i, "in"), parts: map[string]*parting{}, told: map[string]uint64{}, much: make(chan struct{}, 1)}
 }
 
-// open makes the stream, whose chain begins with a name that nobody else has. Both keys
-// must be there before a script uses them, since a slot of a Redis Cluster that is moving
+// open makes the stream. Both keys must be there before a script uses them, since a slot of a Redis Cluster that is moving
 // has no place for a key that is not. Each command has one.
 func (x *inbox) open(ctx context.Context) error {
-	x.name = rand.Text()
 	pipe := x.inc.control.Pipeline()
 	out, meta := x.inc.keys.out(x.inc.id), x.inc.keys.outMeta(x.inc.id)
 	// The node prolongs that. Without a lease, as of a node that starts while Redis is
 	// slow and begins again and again, it must not stay for ever.
 	ringScript.Eval(ctx, pipe, []string{out}, rememberGone)
 	pipe.XTrimMaxLen(ctx, out, 0)
-	markScript.Eval(ctx, pipe, []string{meta}, "last", x.name, rememberGone)
+	markScript.Eval(ctx, pipe, []string{meta}, "got", 0, rememberGone)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("begin this node's stream: %w", err)
 	}
@@ -113,13 +111,13 @@ func (x *inbox) read() (next string, got int) {
 func (x *inbox) cutOff(got int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.got -= got
+	x.got = max(0, x.got-got) // it may have begun to read all again
 }
 
 // run reads until the context ends.
 func (x *inbox) run(ctx context.Context) {
 	i := x.inc
-	wait := backoff{}
+	wait, allowed := backoff{}, allowance{}
 	sure := true // that the stream is the one that was read before
 	for ctx.Err() == nil {
 		var err error
@@ -132,17 +130,20 @@ func (x *inbox) run(ctx context.Context) {
 			x.mu.Lock()
 			last := x.last
 			x.mu.Unlock()
-			found, err = x.bell.read(ctx, i.reading, []string{i.keys.out(i.id)}, []string{last.String()})
+			found, err = x.bell.read(ctx, i.reading, allowed.entries(), maxBlock, []string{i.keys.out(i.id)}, []string{last.String()})
 		}
 		if err != nil {
 			if ctx.Err() == nil {
 				sure = false
+				allowed.failed()
 				i.trouble.note("what other nodes tell cannot be read", err)
 				wait.wait(ctx)
 			}
 			continue
 		}
 		wait = backoff{}
+		allowed.took(found)
+		x.forget(ctx)
 		for _, stream := range found {
 			for _, entry := range stream.Messages {
 				x.entry(entry)
@@ -199,20 +200,24 @@ const inboxPoll = time.Millisecond
 
 // entry takes one entry of the stream.
 func (x *inbox) entry(m redis.XMessage) {
-	id, err := ParseID(m.ID)
-	before, _ := m.Values["p"].(string)
-	name, _ := m.Values["n"].(string)
+	id, _ := ParseID(m.ID) // Redis makes no others
+	owner, _ := m.Values["o"].(string)
+	text, _ := m.Values["n"].(string)
 	data, _ := m.Values["b"].(string)
-	if err == nil && before != x.name {
-		x.inc.log.Warn("updates of other nodes were lost; the sockets close, and their clients come back for a diff")
-		x.inc.edge.missed()
-		clear(x.parts)
-	}
-	x.name = name
 	x.mu.Lock()
 	x.last = id
 	x.got += len(data)
 	x.mu.Unlock()
+	number, _ := strconv.ParseUint(text, 10, 64)
+	if number <= x.told[owner] {
+		return // it came before
+	}
+	if number > x.told[owner]+1 || m.Values["c"] == "1" {
+		x.inc.log.Warn("updates of other nodes were lost; the sockets close, and their clients come back for a diff", "owner", owner)
+		x.inc.edge.missed()
+		clear(x.parts)
+	}
+	x.told[owner] = number
 	rest := []byte(data)
 	for len(rest) > 0 {
 		kind := rest[0]
@@ -277,68 +282,42 @@ func (x *inbox) part(data []byte) {
 	}
 }
 
-// resume finds its place in the stream again after Redis was away. It may be
-// another one by now, with a shorter stream, or one that grew on from there.
+// resume reads all that is in the stream again, after Redis was away: it may be
+// another one by now, which has forgotten some of what was read, and has new entries in
+// places that were read.
 func (x *inbox) resume(ctx context.Context) error {
 	i := x.inc
-	values, err := i.control.HMGet(ctx, i.keys.outMeta(i.id), "last", "gone").Result()
+	gone, err := i.control.HExists(ctx, i.keys.outMeta(i.id), "gone").Result()
 	if err != nil {
 		return err
 	}
-	last, _ := values[0].(string)
-	if values[1] != nil { // the stream went with that
+	if gone { // the stream went with that
 		i.end(errBuried)
 		return errBuried
 	}
-	from, first := "-", true
-	for {
-		list, err := i.reading.XRangeN(ctx, i.keys.out(i.id), from, "+", readCount).Result()
-		if err != nil {
-			return err
-		}
-		for _, m := range list {
-			id, _ := ParseID(m.ID)
-			name, _ := m.Values["n"].(string)
-			before, _ := m.Values["p"].(string)
-			switch {
-			case name == x.name:
-				x.goOn(id)
-				return nil
-			case first && before == x.name:
-				x.goOn(ID{})
-				return nil
-			}
-			first = false
-			from = "(" + m.ID
-		}
-		if len(list) < readCount {
-			break
-		}
-	}
-	if first && last == x.name {
-		x.goOn(ID{}) // all was read and removed
-		return nil
-	}
-	i.log.Warn("Redis has lost updates of other nodes; the sockets close, and their clients come back for a diff")
-	i.edge.missed()
-	clear(x.parts)
-	// What the stream holds now belongs to sockets that are closed, or is told
-	// again: the chain begins anew with what comes next.
-	x.name = last
-	if from == "-" {
-		x.goOn(ID{})
-		return nil
-	}
-	id, err := ParseID(from[1:])
-	x.goOn(id)
-	return err
-}
-
-func (x *inbox) goOn(after ID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.last = after
-	if after.After(x.done) {
-		x.done = after
+	x.last, x.got = ID{}, 0
+	return nil
+}
+
+// forget lets go of what is known of nodes that are dead, from time to time.
+func (x *inbox) forget(ctx context.Context) {
+	if time.Since(x.forgot) < rememberTold {
+		return
+	}
+	x.forgot = time.Now()
+	var fields []string
+	for owner := range x.told {
+		if x.inc.liveness.buried(owner) {
+			delete(x.told, owner)
+			fields = append(fields, lastOf(owner))
+		}
+	}
+	if len(fields) > 0 {
+		_ = x.inc.control.HDel(ctx, x.inc.keys.outMeta(x.inc.id), fields...).Err() // they go with the node
 	}
 }
+
+// rememberTold is how often they are forgotten.
+const rememberTold = time.Minute

@@ -108,6 +108,7 @@ func begin(ctx context.Context, c *Config, clients clients, s *stats) (_ *incarn
 	i.tasks.Go(func() { i.inbox.run(i.ctx) })
 	i.tasks.Go(func() { i.inbox.tidy(i.ctx) })
 	i.tasks.Go(func() { i.outbox.run(i.ctx) })
+	i.tasks.Go(func() { i.outbox.watch(i.ctx) })
 	i.tasks.Go(func() { i.edge.tend(i.ctx) })
 	i.tasks.Go(func() { newBalancer(i).run(i.ctx) })
 	i.readers.start(i.ctx)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"strings"
 	"sync"
@@ -12,7 +11,8 @@ import (
 )
 
 // outbox takes what this node's partitions tell other edges to their streams, in
-// order for each edge, one round trip at a time for all.
+// order for each edge, one round trip at a time for all. See retell.go for what
+// Redis forgets on the way.
 type outbox struct {
 	inc    *incarnation
 	kicked chan struct{}
@@ -20,24 +20,37 @@ type outbox struct {
 	space  sync.Cond // of those who wait until there is less
 
 	mu     sync.Mutex
-	queues map[string]*outQueue // by edge
-	size   int                  // bytes of all
+	queues map[string]*outQueue // by edge, for as long as that lives
+	size   int                  // bytes that wait, of all
+	kept   int                  // bytes that are kept to be told again, of all
 	closed bool
 	parted uint64 // items that were too large for one entry
 }
 
-// outQueue is what waits for one edge; it is never empty.
+// outQueue is what an edge is told.
 type outQueue struct {
-	items []outItem
-	full  time.Time // since when the edge's stream is, zero: it is not
-	tried time.Time // when that was found last
+	items   []outItem  // wait to become entries
+	entries []outEntry // that are kept, then those that wait
+	next    int        // the first that waits, as an index of entries
+	number  uint64     // of the last entry that was made
+	force   bool       // the next entry goes in though others before it are missing
+	full    time.Time  // since when the edge's stream is, zero: it is not
+	tried   time.Time  // when that was found last
 }
 
 // outItem is one thing for an edge.
 type outItem struct {
 	from *partition // nil: nobody who could be fenced
 	data []byte
-	then func() // is called, with the outbox locked, when it is in the stream, or cannot be any more
+	then []func() // are called, with the outbox locked, when it is in the stream, or cannot be any more
+}
+
+// outEntry is an entry of an edge's stream. Those of an owner are numbered from 1.
+type outEntry struct {
+	number uint64
+	data   []byte
+	then   []func()
+	put    time.Time // when it was known to be in the stream
 }
 
 // What an entry of an edge's stream consists of: a kind, a length, and data.
@@ -78,7 +91,7 @@ func (o *outbox) put(edge string, kind byte, from *partition, data []byte) {
 	q := o.queues[edge]
 	if q == nil {
 		q = &outQueue{}
-		o.queues[edge] = q // it gets an item below
+		o.queues[edge] = q
 	}
 	add := func(kind byte, data []byte) {
 		data = frameOut(kind, data)
@@ -120,32 +133,27 @@ func (o *outbox) flushed() <-chan struct{} {
 	done := make(chan struct{})
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	open := len(o.queues)
-	if open == 0 {
-		close(done)
-		return done
-	}
-	for _, q := range o.queues {
-		last := &q.items[len(q.items)-1]
-		before := last.then
-		last.then = func() {
-			if before != nil {
-				before()
-			}
-			if open--; open == 0 {
-				close(done)
-			}
+	open := 1
+	then := func() {
+		if open--; open == 0 {
+			close(done)
 		}
 	}
+	for _, q := range o.queues {
+		if last := q.last(); last != nil {
+			open++
+			*last = append(*last, then)
+		}
+	}
+	then()
 	return done
 }
 
 // emitting is one entry on its way.
 type emitting struct {
-	edge  string
-	items int
-	size  int
-	cmd   *redis.Cmd
+	edge   string
+	number uint64
+	cmd    *redis.Cmd
 }
 
 // run emits until the context ends.
@@ -187,25 +195,23 @@ func (o *outbox) run(ctx context.Context) {
 func (o *outbox) giveUp() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for edge, q := range o.queues {
-		for n := range q.items {
-			if then := q.items[n].then; then != nil {
-				then()
-			}
-		}
-		delete(o.queues, edge)
+	for edge := range o.queues {
+		o.dropLocked(edge)
 	}
-	o.size, o.closed = 0, true
+	o.closed = true
 	o.space.Broadcast()
 }
 
-// emit sends the first entry of every queue, but those that were found full just
-// now, of which it tells.
+// emit sends the next entry of every queue that has one, but those that were found full
+// just now, of which it tells.
 func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 	i := o.inc
 	pipe := i.writing.Pipeline()
 	o.mu.Lock()
 	for edge, q := range o.queues {
+		if !o.readyLocked(q) {
+			continue
+		}
 		if time.Since(q.tried) < fullPause {
 			full = true
 			continue
@@ -214,22 +220,13 @@ func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 		if i.liveness.dead(edge) || !q.full.IsZero() && time.Since(q.full) > i.config.LeaseTTL {
 			enough = 1
 		}
-		var data []byte
-		n, size := 0, 0
-		for n < len(q.items) && (n == 0 || len(data)+len(q.items[n].data) <= maxEntry) {
-			x := &q.items[n]
-			if x.from == nil || !x.from.fenced.Load() {
-				data = append(data, x.data...)
-			}
-			size += len(x.data)
-			n++
+		force := 0
+		if q.force {
+			force = 1
 		}
-		x := emitting{edge: edge, items: n, size: size}
-		if len(data) > 0 {
-			x.cmd = o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge)},
-				rand.Text(), i.config.MaxOutBytes, data, enough, maxOutWhenFull)
-		}
-		round = append(round, x)
+		e := &q.entries[q.next]
+		round = append(round, emitting{edge: edge, number: e.number, cmd: o.script.eval(ctx, pipe, []string{i.keys.out(edge), i.keys.outMeta(edge)},
+			i.id, e.number, force, i.config.MaxOutBytes, e.data, enough, maxOutWhenFull)})
 	}
 	o.mu.Unlock()
 	if pipe.Len() > 0 {
@@ -238,7 +235,53 @@ func (o *outbox) emit(ctx context.Context) (round []emitting, full bool) {
 	return round, full
 }
 
-// settle takes what was emitted out of the queues. It reports false if
+// readyLocked makes the next entry of what waits, unless there is one, and reports
+// whether there is.
+func (o *outbox) readyLocked(q *outQueue) bool {
+	for q.next == len(q.entries) && len(q.items) > 0 {
+		e := outEntry{number: q.number + 1}
+		n, size := 0, 0
+		for n < len(q.items) && (n == 0 || len(e.data)+len(q.items[n].data) <= maxEntry) {
+			x := &q.items[n]
+			if x.from == nil || !x.from.fenced.Load() {
+				e.data = append(e.data, x.data...)
+			}
+			e.then = append(e.then, x.then...)
+			size += len(x.data)
+			n++
+		}
+		if q.items = q.items[n:]; len(q.items) == 0 {
+			q.items = nil
+		}
+		o.size += len(e.data) - size
+		if len(e.data) == 0 {
+			call(e.then)
+			continue
+		}
+		q.number = e.number
+		q.entries = append(q.entries, e)
+	}
+	return q.next < len(q.entries)
+}
+
+func call(list []func()) {
+	for _, f := range list {
+		f()
+	}
+}
+
+// last is who is told when all that waits now is in the stream, nil if nothing waits.
+func (q *outQueue) last() *[]func() {
+	switch {
+	case len(q.items) > 0:
+		return &q.items[len(q.items)-1].then
+	case q.next < len(q.entries):
+		return &q.entries[len(q.entries)-1].then
+	}
+	return nil
+}
+
+// settle draws the conclusions from what came of a round. It reports false if
 // something should be tried again later.
 func (o *outbox) settle(round []emitting) bool {
 	i := o.inc
@@ -248,39 +291,51 @@ func (o *outbox) settle(round []emitting) bool {
 	for n := range round {
 		x := &round[n]
 		q := o.queues[x.edge]
-		if x.cmd != nil {
-			there, err := x.cmd.Int()
-			o.script.heard(err)
-			if err != nil {
-				i.stats.emitErrors.Add(1)
-				if !strings.HasPrefix(err.Error(), "NOSCRIPT") {
-					i.trouble.note("what nodes tell each other cannot be stored", err)
-					well = false
-				}
-				continue
+		if q == nil {
+			continue
+		}
+		code, err := x.cmd.Int64()
+		o.script.heard(err)
+		switch {
+		case err != nil:
+			i.stats.emitErrors.Add(1)
+			if !strings.HasPrefix(err.Error(), "NOSCRIPT") {
+				i.trouble.note("what nodes tell each other cannot be stored", err)
+				well = false
 			}
-			if there < 0 {
-				if q.tried = time.Now(); q.full.IsZero() {
-					q.full = q.tried
-				}
-				continue
+		case code == 0:
+			i.stats.toDead.Add(1)
+			o.dropLocked(x.edge)
+		case code == -1:
+			if q.tried = time.Now(); q.full.IsZero() {
+				q.full = q.tried
 			}
+		case code < -1:
+			o.goBackLocked(x.edge, uint64(-2-code))
+		default:
 			q.full, q.tried = time.Time{}, time.Time{}
 			i.stats.emitted.Add(1)
-			if there == 0 {
-				i.stats.toDead.Add(1)
-			}
-		}
-		for k := range x.items {
-			o.size -= len(q.items[k].data)
-			if then := q.items[k].then; then != nil {
-				then()
-			}
-		}
-		if q.items = q.items[x.items:]; len(q.items) == 0 {
-			delete(o.queues, x.edge)
+			o.putLocked(q, x.number)
 		}
 	}
 	o.space.Broadcast()
 	return well
+}
+
+// dropLocked lets go of an edge and of all that it was to be told.
+func (o *outbox) dropLocked(edge string) {
+	q := o.queues[edge]
+	delete(o.queues, edge)
+	for n := range q.items {
+		o.size -= len(q.items[n].data)
+		call(q.items[n].then)
+	}
+	for n := range q.entries {
+		if n < q.next {
+			o.kept -= len(q.entries[n].data)
+		} else {
+			o.size -= len(q.entries[n].data)
+		}
+		call(q.entries[n].then)
+	}
 }

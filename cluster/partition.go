@@ -63,7 +63,6 @@ type entrySize struct {
 const (
 	maxQueue      = 16       // reads
 	maxQueueBytes = 16 << 20 // bytes of them, about
-	replayCount   = 512      // entries read at once
 )
 
 // claimed is what a claim has returned.
@@ -183,15 +182,20 @@ func (p *partition) run() {
 			p.save(p.redisFull())
 		case s := <-p.saving:
 			p.saved(s)
-			if asked {
+			if asked && !(to == "" && p.save(true)) {
 				turn = p.inc.ownership.handing
 			}
 		case to = <-p.giving:
-			if first := !asked; first && p.logBytes() > handOverLog && p.save(true) {
-				asked = true // the successor need not replay all that; asked again, it does
-				break
+			first := !asked
+			asked = true
+			switch {
+			case to == "" && (p.saving != nil || p.save(true)):
+				// Nobody is there to replay the log: whoever comes some time finds all saved.
+			case first && p.logBytes() > handOverLog && p.save(true):
+				// The successor need not replay all that; asked again, it does.
+			default:
+				turn = p.inc.ownership.handing
 			}
-			asked, turn = true, p.inc.ownership.handing
 		case turn <- struct{}{}:
 			over := p.handOver(to)
 			asked, turn = false, nil
@@ -243,18 +247,17 @@ func (p *partition) drain(entries []logEntry) []logEntry {
 func (p *partition) replay() error {
 	began := time.Now()
 	after, count := p.fold.position, 0
-	for {
-		list, err := partitionSource{p}.read(after, "+")
-		if err != nil {
+	var allowed allowance
+	for more := true; more; {
+		var entries []logEntry
+		var err error
+		if entries, more, err = (partitionSource{p}).read(&allowed, after, "+"); err != nil {
 			return err
 		}
-		if entries := logEntries(list); len(entries) > 0 {
+		if len(entries) > 0 {
 			after = entries[len(entries)-1].id
 			count += len(entries)
 			p.process(entries)
-		}
-		if len(list) < replayCount {
-			break
 		}
 	}
 	p.inc.stats.replayed.Add(int64(count))

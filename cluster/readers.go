@@ -107,6 +107,7 @@ type logReader struct {
 	only    *partition    // in a Redis Cluster
 	kicked  chan struct{} // there is something to read again
 	pace    *rate.Limiter
+	allowed allowance
 }
 
 // A read of many logs costs Redis about a microsecond for each. Under load, some
@@ -154,26 +155,39 @@ func (r *logReader) read(ctx context.Context) error {
 			return err
 		}
 		r.bell.reset()
-		list, streams, ids := r.todo()
-		found, err := r.bell.read(ctx, r.inc.reading, streams, ids)
-		r.give(list, streams, found)
-		return err
 	}
 	list, streams, ids := r.todo()
-	if len(list) == 0 {
+	if len(list) == 0 && r.bell == nil {
 		select {
 		case <-ctx.Done():
 		case <-r.kicked:
 		}
 		return nil
 	}
-	found, err := xread(ctx, r.inc.reading, maxBlock, streams, ids...)
+	block := maxBlock
+	if most := r.allowed.entries(); most < maxAllowed && len(list) > most {
+		// Others than these may have something; which ones these are is chance.
+		list, streams, ids, block = list[:most], streams[:most], ids[:most], 0
+	}
+	count := r.allowed.each(len(list))
+	var found []redis.XStream
+	var err error
+	if r.bell != nil {
+		found, err = r.bell.read(ctx, r.inc.reading, count, block, streams, ids)
+	} else {
+		found, err = xread(ctx, r.inc.reading, count, block, streams, ids...)
+	}
+	if err != nil {
+		r.allowed.failed()
+		return err
+	}
+	r.allowed.took(found)
 	r.give(list, streams, found)
-	return err
+	return nil
 }
 
-// todo lists the partitions that this reader is to read, but those that have
-// enough to do.
+// todo lists the partitions that this reader is to read, in no order, but those that
+// have enough to do.
 func (r *logReader) todo() (list []*partition, streams, ids []string) {
 	cooled := false
 	r.readers.mu.Lock()

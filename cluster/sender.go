@@ -65,7 +65,7 @@ func (s *sender) take() *batch {
 
 // maxBatch is how many bytes are gathered into one batch, unless a single item
 // has more.
-const maxBatch = 1 << 20
+const maxBatch = 256 << 10
 
 // cut takes the items of the next batch from those that wait.
 func (s *sender) cut() []item {
@@ -132,9 +132,18 @@ func (s *sender) expected(number uint64, at ID) bool {
 	return true
 }
 
-// doubt tells that no confirmation has come for too long: everything that is
-// not confirmed is appended again.
-func (s *sender) doubt() { s.next = 0 }
+// doubt tells that no confirmation has come for too long. The last batch is appended
+// again, an empty one if need be: to that the owner says what it has, and only what
+// the log has lost is appended again. An owner that is merely slow gets little more to do.
+func (s *sender) doubt() {
+	last := len(s.batches) - 1
+	if last >= 0 && len(s.batches[last].items) == 0 {
+		s.next = min(s.next, last)
+		return
+	}
+	s.number++
+	s.batches = append(s.batches, &batch{edge: s.edge, number: s.number, limits: s.limits})
+}
 
 // pending reports whether there is something to append, or being appended.
 func (s *sender) pending() bool {

@@ -43,22 +43,31 @@ func (s partitionSource) live() (rooms []string) {
 	return rooms
 }
 
-// read reads the next entries of the log.
-func (s partitionSource) read(after ID, upto string) (list []redis.XMessage, err error) {
+// read reads the next entries of the log, and whether there may be more.
+func (s partitionSource) read(allowed *allowance, after ID, upto string) (entries []logEntry, more bool, err error) {
+	var list []redis.XMessage
 	err = s.again("the log cannot be read", func(ctx context.Context) (err error) {
-		list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto, replayCount).Result()
+		count := allowed.entries()
+		list, err = s.p.inc.reading.XRangeN(ctx, s.p.inc.keys.log(s.p.number), "("+after.String(), upto, int64(count)).Result()
+		if err != nil {
+			allowed.failed()
+		}
+		more = len(list) == count
 		return err
 	})
-	return list, err
+	allowed.took([]redis.XStream{{Messages: list}})
+	return logEntries(list), more, err
 }
 
 func (s partitionSource) history(base, upto ID, yield func(ID, *batch)) {
-	for after := base; upto.After(after); {
-		list, err := s.read(after, upto.String())
-		if err != nil || len(list) == 0 {
+	var allowed allowance
+	for after, more := base, true; more && upto.After(after); {
+		var entries []logEntry
+		var err error
+		if entries, more, err = s.read(&allowed, after, upto.String()); err != nil {
 			return
 		}
-		for _, e := range logEntries(list) {
+		for _, e := range entries {
 			after = e.id
 			if b, err := parseBatch(e.data); err == nil {
 				yield(e.id, &b)

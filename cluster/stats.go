@@ -11,16 +11,16 @@ import (
 
 // stats counts what a node does.
 type stats struct {
-	received, deliveries, violations, held, slow          atomic.Int64
-	appended, appendErrors, logFull, doubts               atomic.Int64
-	emitted, emitErrors, toDead, staleBundles, gaps       atomic.Int64
-	applied, duplicates, unreadable, panics               atomic.Int64
-	claims, takeovers, handOvers, fenced, mended          atomic.Int64
-	handOverTime, replayed, replayTime                    atomic.Int64
-	loads, loadFailures, saves, saveFailures, saveTime    atomic.Int64
-	staleSaves, leaseLapses, rebirths, provedDead, buried atomic.Int64
-	rebalanced                                            atomic.Int64
-	rooms                                                 roomCounts
+	received, deliveries, violations, held, slow            atomic.Int64
+	appended, appendErrors, logFull, doubts                 atomic.Int64
+	emitted, emitErrors, toDead, retold, staleBundles, gaps atomic.Int64
+	applied, duplicates, unreadable, panics                 atomic.Int64
+	claims, takeovers, handOvers, fenced, mended            atomic.Int64
+	handOverTime, replayed, replayTime                      atomic.Int64
+	loads, loadFailures, saves, saveFailures, saveTime      atomic.Int64
+	staleSaves, leaseLapses, rebirths, provedDead, buried   atomic.Int64
+	rebalanced                                              atomic.Int64
+	rooms                                                   roomCounts
 }
 
 // roomCounts is the number of rooms in memory, by partition.
@@ -133,6 +133,7 @@ func (n *Node) register(reg prometheus.Registerer) error {
 	counter("panics_total", "Messages that broke the engine.", &s.panics)
 	counter("emitted_total", "Entries put into the streams of other nodes.", &s.emitted)
 	counter("emit_errors_total", "Entries for other nodes whose outcome is not known; they are put again.", &s.emitErrors)
+	counter("retold_total", "Times that Redis had forgotten what other nodes had been told, which was told again.", &s.retold)
 	counter("dropped_for_dead_total", "Entries for nodes that were taken for dead.", &s.toDead)
 	counter("stale_bundles_total", "Updates dropped because their sender owns no more.", &s.staleBundles)
 	counter("gaps_total", "Times that sockets closed because updates for them were lost.", &s.gaps)

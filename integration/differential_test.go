@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 var (
@@ -121,8 +120,6 @@ func (d *duel) start() {
 func (d *duel) stop(seeds []uint64) {
 	d.servers[0].stop(d.t)
 	if sharedRedis != "" && *subjectFlag == "weft" {
-		// Nodes that end leave to others what is not saved yet: it is in the log.
-		d.compareSaved(seeds, patience)
 		for i, s := range d.servers[1].all {
 			if s.metric(d.t, "weft_cluster_emitted_total") == 0 {
 				d.t.Errorf("node %d has told the others nothing: the rooms were not shared", i+1)
@@ -130,23 +127,15 @@ func (d *duel) stop(seeds []uint64) {
 		}
 	}
 	d.servers[1].stop(d.t)
-	d.compareSaved(seeds, 0)
+	d.compareSaved(seeds)
 }
 
-// compareSaved compares what is saved of the rooms, until it is equal or the time is over.
-func (d *duel) compareSaved(seeds []uint64, within time.Duration) {
-	deadline := time.Now().Add(within)
+// compareSaved compares what is saved of the rooms. Nodes leave to others what is not saved yet, for it is
+// in the log; the last one saves everything.
+func (d *duel) compareSaved(seeds []uint64) {
 	for _, seed := range seeds {
 		room := fmt.Sprintf("seed-%d", seed)
-		for {
-			a, b := d.saved(0, room), d.saved(1, room)
-			if sameJS(a, b) {
-				break
-			}
-			if time.Now().Before(deadline) {
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
+		if a, b := d.saved(0, room), d.saved(1, room); !sameJS(a, b) {
 			d.t.Errorf("sequence of -seed %d: what is saved differs\n%s: %s\n%s: %s", seed,
 				d.servers[0].name(), compact(a), d.servers[1].name(), compact(b))
 			return
