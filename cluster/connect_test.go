@@ -283,7 +283,7 @@ func TestXRead(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if got, want := strings.Join(command, " "), "xread count 256 block 1000 streams a b 0-1 0-2"; got != want {
+	if got, want := strings.Join(command, " "), "xread count 10 block 1000 streams a b 0-1 0-2"; got != want {
 		t.Errorf("sent %q, want %q", got, want)
 	}
 }
