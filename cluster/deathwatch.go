@@ -29,7 +29,7 @@ import (
 // never seen to answer, since its address may be wrong.
 //
 // A firewall that answers in a node's place with a refusal can feign its death.
-// The cluster bears that, since whoever takes over fences the owner before, but
+// The cluster bears that, since whoever takes over fences the previous owner, but
 // it is not for free: such a node must contend for its partitions again.
 //
 // The first message on a connection, and the only one, is of the listener:

@@ -254,7 +254,7 @@ func (e *edge) deliverTo(s *seat, o *output) {
 	}
 }
 
-// closeBuildingLocked closes the sockets for which the owner before was
+// closeBuildingLocked closes the sockets for which the previous owner was
 // building a diff, which it does no more.
 func (e *edge) closeBuildingLocked(p *edgePartition) {
 	for _, r := range p.rooms {

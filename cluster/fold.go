@@ -38,7 +38,7 @@ type source interface {
 	live() []string
 	// history yields the log's entries after base up to a place, that included.
 	history(base, upto ID, yield func(ID, *batch))
-	// broke tells that an item has broken the engine, for the how manieth time.
+	// broke tells that an item has broken the engine, and how often by now.
 	broke(at place, room, session string, tries int)
 	// held tells that an item which had broken the engine has been applied.
 	held(at place)

@@ -14,7 +14,7 @@ import (
 
 // inbox reads the edge's own stream: what owners on other nodes tell it. The
 // entries of each such node are numbered, so that one that is missing is noticed,
-// whyever it is missing, and one that comes again is passed over.
+// whatever the reason, and one that comes again is passed over.
 type inbox struct {
 	inc    *incarnation
 	bell   *bell               // wakes it for the end

@@ -14,8 +14,9 @@ import "github.com/weftsync/weft/store"
 //	{pN}:r:…    the rooms' checkpoints, see store.Redis
 //	leases      zset    incarnation → until when it lives; "!" and incarnation → when it was taken for
 //	                    dead; both in ms by Redis's clock
-//	n:{I}:out   stream  what owners tell I: p and n (names of the entries), b
-//	n:{I}:meta  hash    of that stream: put and got (bytes), last (name), id (of the last); gone: I was taken for dead
+//	n:{I}:out   stream  what owners tell I: o (the owner's node), n (its number), c (entries before it were cut), b
+//	n:{I}:meta  hash    of that stream: put and got (bytes), o:{J} (the last number of each owner's node J), id (of
+//	                    the last entry); gone: I was taken for dead
 //	n:{I}:hot, cold, in  streams that make I's blocking reads return
 type keys struct{ prefix string }
 

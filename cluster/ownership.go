@@ -28,7 +28,7 @@ type ownership struct {
 
 	mu      sync.Mutex
 	owned   map[int]*partition
-	offered map[int]uint64 // the owner before has released it to this node, with its epoch
+	offered map[int]uint64 // the previous owner has released it to this node, with its epoch
 	leaving bool
 	rounds  int // of contending
 	ring    *ring

@@ -49,7 +49,7 @@ type partition struct {
 // logState is what the owner knows of its log beside the fold.
 type logState struct {
 	last    string // id of the last entry that was read; empty: not known
-	quiet   ID     // the owner before has told everything up to here
+	quiet   ID     // the previous owner has told everything up to here
 	entries []entrySize
 	since   time.Time // of the first of entries, about
 }
@@ -71,7 +71,7 @@ type claimed struct {
 	base  partitionCheckpoint
 	quiet ID
 	tries map[place]int
-	// offered says that the owner before has told this node of the release, and
+	// offered says that the previous owner has told this node of the release, and
 	// before that, by the same way, of everything else.
 	offered bool
 }
@@ -213,7 +213,7 @@ func (p *partition) redisFull() bool { return p.inc.headroom.of(p.ctx, p.number)
 // load computes the rooms as the log has them now.
 func (p *partition) load() error {
 	if !p.heard {
-		err := partitionSource{p}.again("it is not known what the owner before has told", p.inc.inbox.caughtUp)
+		err := partitionSource{p}.again("it is not known what the previous owner has told", p.inc.inbox.caughtUp)
 		if err != nil {
 			return err
 		}

@@ -73,7 +73,7 @@ func (s *seat) tell(f protocol.Frame) {
 // built sends the diff, and then what waited for it.
 func (s *seat) built(diff protocol.Frame) {
 	if !s.backlog.Building() {
-		return // the owner before had sent it, or had begun to
+		return // the previous owner had sent it, or had begun to
 	}
 	if !diff.IsZero() {
 		s.socket.Send(diff)

@@ -24,7 +24,7 @@ type Claim struct {
 	Partition int
 	Epoch     string
 	Owner     string
-	Before    string // the owner before
+	Before    string // the previous owner
 }
 
 // Node is the name of the owner's node.
